@@ -1,0 +1,235 @@
+"""The sections of a sweep file as strict, frozen models; their docstrings become the JSON Schema's descriptions."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+
+from service import quantities
+from service.objective import Constraint, Goal, Objective
+
+_LONGEST_NAME: Final = 31  # with a date and six digits it has to fit a Kubernetes name
+_NAME: Final = re.compile(r"^[a-z]([-a-z0-9]{0,29}[a-z0-9])?$")
+_METRIC_NAME: Final = re.compile(r"^[\w\-. :/]{1,200}$")
+_MODEL_ALIAS: Final = re.compile(r"^[^\s@/:]{1,150}@[A-Za-z][\w-]{0,50}$")
+ONE_FIT: Final = "one fit per trial in this version: leave it at 1"
+
+Duration = Annotated[
+    float,
+    BeforeValidator(quantities.seconds),
+    PlainSerializer(quantities.duration, return_type=str),
+    WithJsonSchema({"type": "string", "examples": ["90s", "30m", "2h", "1h30m"]}),
+]
+Bytes = Annotated[
+    int,
+    BeforeValidator(quantities.size_bytes),
+    PlainSerializer(quantities.size, return_type=str),
+    WithJsonSchema({"type": "string", "examples": ["512MiB", "4GiB"]}),
+]
+
+
+def _one(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool) and value > 1:
+        raise ValueError(ONE_FIT)
+    return value
+
+
+def _constraint(text: object) -> object:
+    if isinstance(text, str):
+        try:
+            Constraint.parse(text)
+        except ValueError as error:
+            msg = "a constraint reads `metric <= number` or `metric >= number`, with a finite number"
+            raise ValueError(msg) from error
+    return text
+
+
+def _metric_name(text: object) -> object:
+    if isinstance(text, str) and not _METRIC_NAME.match(text):
+        msg = "the name of a metric holds letters, digits and _ - . : / only, as MLflow wants it"
+        raise ValueError(msg)
+    return text
+
+
+def _model_alias(text: object) -> object:
+    if isinstance(text, str) and not _MODEL_ALIAS.match(text):
+        msg = "a registered model is written name@alias, as in digits@candidate"
+        raise ValueError(msg)
+    return text
+
+
+def _name(text: object) -> object:
+    if isinstance(text, str) and not _NAME.match(text):
+        better = re.sub(r"[^a-z0-9]+", "-", text[:_LONGEST_NAME].lower()).lstrip("-0123456789").rstrip("-")
+        hint = f": {better}" if better else ""
+        msg = f"a name is at most {_LONGEST_NAME} lower-case letters, digits and hyphens, a letter first{hint}"
+        raise ValueError(msg)
+    return text
+
+
+One = Annotated[int, BeforeValidator(_one), Field(ge=1)]
+ConstraintText = Annotated[str, BeforeValidator(_constraint), Field(max_length=300)]
+Positive = Annotated[float, Field(gt=0, le=1e9)]
+
+
+class Section(BaseModel):
+    """Base of all sections: a key that it does not know is an error, and so is "3" for 3."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class Metric(Section):
+    """What a trial reports and which way is better."""
+
+    name: Annotated[str, BeforeValidator(_metric_name), Field(json_schema_extra={"pattern": _METRIC_NAME.pattern})]
+    """The name under which the module logs it."""
+    goal: Goal
+    """minimize or maximize."""
+    target: float | None = None
+    """The sweep ends once a trial reaches this value."""
+
+    @property
+    def objective(self) -> Objective:
+        """The same for the search."""
+        return Objective(self.name, self.goal, self.target)
+
+
+class SearchSection(Section):
+    """Which searcher proposes configurations; its own options stand beside the name."""
+
+    name: str = "tpe"
+    """The searcher."""
+    start_from_defaults: bool = True
+    """Whether the first trial takes the values that `base` or `fit` gives to the parameters."""
+    start_points: Annotated[tuple[dict[str, Any], ...], Field(max_length=100)] = ()
+    """Configurations to try first; a parameter left out takes its value from `base` or `fit`."""
+    options: dict[str, Any] = Field(default_factory=dict, exclude=True)
+    """What stands beside these keys."""
+
+
+class SchedulerSection(Section):
+    """Which scheduler stops, pauses and promotes trials; its own options stand beside the name."""
+
+    name: str = "asha"
+    """The scheduler."""
+    max_epochs: int = Field(ge=1, le=10**6)
+    """Epochs after which a trial is complete; `trainer.max_epochs` of the LightningCLI config where left out."""
+    options: dict[str, Any] = Field(default_factory=dict, exclude=True)
+    """What stands beside these keys."""
+
+
+class Budget(Section):
+    """When the sweep ends; whichever comes first."""
+
+    max_trials: int | None = Field(default=None, ge=1, le=10**6)
+    """Trials in all."""
+    max_concurrent_trials: int | None = Field(default=None, ge=1, le=10**5)
+    """Trials at the same time; as many as fit where left out."""
+    wall_clock_s: Duration | None = Field(default=None, alias="wall_clock")
+    """Time since the start, as in 90s, 30m, 2h."""
+    max_failed_trials: int = Field(default=10, ge=0, le=10**6)
+    """The sweep fails once more trials than this have failed."""
+    cpu_hours: Positive | None = None
+    """CPU hours: CPUs of a trial times the time it trained, summed over trials."""
+    gpu_hours: Positive | None = None
+    """GPU hours: GPUs of a trial times the time it trained, summed over trials."""
+
+
+def _whole_gpus(value: object) -> object:
+    if isinstance(value, float) and value > 1 and not value.is_integer():
+        msg = "above 1, GPUs are given out whole"
+        raise ValueError(msg)
+    return value
+
+
+class Resources(Section):
+    """What one trial occupies while it trains; parts of a CPU or GPU are fine."""
+
+    cpu: Annotated[float, Field(ge=0, le=10**4)] = 1
+    """CPUs."""
+    gpu: Annotated[float, BeforeValidator(_whole_gpus), Field(ge=0, le=10**4)] = 0
+    """GPUs; above 1 only whole ones."""
+    memory_bytes: Bytes | None = Field(default=None, alias="memory")
+    """Memory, as in 512MiB, 4GiB."""
+
+
+class Evaluation(Section):
+    """How often a configuration is trained."""
+
+    folds: One = 1
+    """Folds of cross-validation."""
+    seeds: One = 1
+    """Repeats with different seeds."""
+
+
+class Failure(Section):
+    """What happens when a trial breaks."""
+
+    max_restarts: int = Field(default=3, ge=0, le=1000)
+    """How often a trial that raised is tried again, from its last checkpoint."""
+    report_timeout_s: Duration | None = Field(default=None, alias="report_timeout")
+    """A trial that does not report for so long counts as hung, as in 30m."""
+
+
+class Checkpoints(Section):
+    """Which checkpoints are kept; the rest is removed as the sweep goes."""
+
+    save_sweep_best: int = Field(default=1, ge=0, le=1000)
+    """The best of so many trials."""
+    save_trial_latest: int = Field(default=1, ge=1, le=1000)
+    """The latest of each trial that may go on."""
+    every_epochs: int | None = Field(default=None, ge=1)
+    """Also save each time so many epochs are trained, not only at rungs."""
+
+
+class Tracking(Section):
+    """Where MLflow keeps the trials."""
+
+    experiment: str | None = Field(default=None, min_length=1, max_length=200)
+    """The MLflow experiment; the sweep's name where left out."""
+    uri: str | None = Field(default=None, min_length=1, max_length=2000)
+    """The MLflow tracking server; the embedded store where left out."""
+    register_best_as: Annotated[str | None, BeforeValidator(_model_alias)] = None
+    """Registers the best trial's model as name@alias."""
+    tags: dict[str, str] = Field(default_factory=dict)
+    """Tags of the sweep's MLflow run."""
+
+
+class Code(Section):
+    """The folder of your modules, which is importable in every trial."""
+
+    root: str = Field(default=".", min_length=1, max_length=1000)
+    """The folder, relative to the sweep file."""
+    exclude: Annotated[tuple[str, ...], Field(max_length=1000)] = ()
+    """Patterns of files that stay behind."""
+
+
+class Head(Section):
+    """What says which sweep this is."""
+
+    kind: Literal["sweep"] = "sweep"
+    """What the file describes."""
+    name: Annotated[str, BeforeValidator(_name), Field(json_schema_extra={"pattern": _NAME.pattern})]
+    """Begins the sweep's id: lower-case letters, digits and hyphens, at most 31."""
+    description: str = Field(default="", max_length=5000)
+    """Stands above the sweep's run in MLflow."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Seeds the search, and trials whose config has no seed_everything."""
+    constraints: Annotated[tuple[ConstraintText, ...], Field(max_length=100)] = ()
+    """Limits that a trial's metrics must keep, as in `latency_ms <= 20`."""
+
+
+class Limits(Section):
+    """The sections that nothing but their own keys decides."""
+
+    budget: Budget = Budget()
+    resources: Resources = Resources()
+    evaluation: Evaluation = Evaluation()
+    failure: Failure = Failure()
+    checkpoints: Checkpoints = Checkpoints()
+    tracking: Tracking = Tracking()
+    code: Code = Code()

@@ -1,0 +1,97 @@
+"""Plans: the figures are those that the sweep file decides, and none that it does not."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from service import plugins
+from service.plan import Plan, plan
+from service.spec import parse_sweep
+
+SWEEP = """\
+name: planned
+fit: {model: {lr: 0.5}, trainer: {max_epochs: 27}}
+metric: {name: val_loss, goal: minimize}
+parameters: {model.lr: {min: 0.1, max: 1.0}}
+"""
+
+
+def planned(more: str = "", *overrides: str, seconds_per_epoch: float | None = None) -> Plan:
+    spec = parse_sweep(SWEEP + more, file="s.yaml", root=Path(), overrides=overrides)
+    return plan(spec, seconds_per_epoch=seconds_per_epoch)
+
+
+def test_without_early_stopping_every_trial_trains_to_the_end() -> None:
+    got = planned("scheduler: {name: fifo}\nbudget: {max_trials: 8, max_concurrent_trials: 2}\n", seconds_per_epoch=10)
+    assert (got.trials, got.rungs, got.reach) == (8, (27,), (8,))
+    assert got.worst_epochs == got.expected_epochs == 8 * 27
+    assert got.worst_cpu_hours == pytest.approx(8 * 27 * 10 / 3600)
+    assert got.worst_gpu_hours == 0
+    assert got.expected_wall_clock_s == pytest.approx(8 * 27 * 10 / 2)
+    assert (got.checkpoints_without_pauses, got.checkpoints_most) == (1 + 2 * 2, 1 + 8 * 2)
+
+
+def test_early_stopping_spends_less_than_the_worst_case() -> None:
+    options = "{name: asha, grace_epochs: 1, reduction_factor: 3}"
+    got = planned(f"scheduler: {options}\nbudget: {{max_trials: 81}}\n")
+    assert got.rungs == (1, 3, 9, 27)
+    assert got.reach is not None
+    assert got.reach[0] == 81
+    assert list(got.reach) == sorted(got.reach, reverse=True)
+    assert got.reach[-1] < 10
+    steps = (1, 2, 6, 18)
+    assert got.expected_epochs == sum(step * count for step, count in zip(steps, got.reach, strict=True))
+    assert got.worst_epochs == 81 * 27
+
+
+@pytest.mark.parametrize("name", plugins.names("schedulers"))
+def test_every_scheduler_can_be_planned(name: str) -> None:
+    got = planned(f"scheduler: {{name: {name}}}\nbudget: {{max_trials: 30}}\n", seconds_per_epoch=1)
+    assert got.rungs[-1] == 27
+    assert got.reach is not None
+    assert len(got.reach) == len(got.rungs)
+    assert all(0 <= count <= 30 for count in got.reach)
+    assert got.expected_epochs is not None
+    assert got.worst_epochs is not None
+    assert got.expected_epochs <= got.worst_epochs
+    assert json.loads(json.dumps(got.to_dict()))["rungs"] == list(got.rungs)
+
+
+def test_what_only_time_decides_is_left_open() -> None:
+    got = planned("budget: {wall_clock: 1h, gpu_hours: 3}\nresources: {gpu: 1}\n", seconds_per_epoch=1)
+    assert (got.trials, got.reach, got.worst_epochs, got.checkpoints_most) == (None, None, None, None)
+    assert (got.expected_wall_clock_s, got.worst_gpu_hours) == (3600, 3)
+    assert any("no number of trials" in note for note in got.notes)
+
+
+def test_a_grid_ends_after_its_last_point() -> None:
+    got = planned("search: {name: grid, points: 5, start_from_defaults: false}\nbudget: {max_trials: 100}\n")
+    assert got.trials == 5
+    assert any("used up after 5 of the 100" in note for note in got.notes)
+    assert planned("search: {name: grid, points: 5}\nbudget: {max_trials: 3}\n").trials == 3
+
+
+def test_hours_need_the_seconds_of_an_epoch_and_keep_to_the_budget() -> None:
+    text = "budget: {max_trials: 100, cpu_hours: 2}\nresources: {cpu: 4}\nscheduler: {name: fifo}\n"
+    assert planned(text).worst_cpu_hours == 2
+    assert planned(text, seconds_per_epoch=1).worst_cpu_hours == 2
+    assert planned(text, seconds_per_epoch=0.1).worst_cpu_hours == pytest.approx(100 * 27 * 0.1 * 4 / 3600)
+    assert planned("budget: {max_trials: 9}\n").expected_cpu_hours is None
+
+
+def test_a_default_outside_its_range_is_noted() -> None:
+    more = "budget: {max_trials: 9}\n"
+    assert not any("your own" in note for note in planned(more).notes)
+    assert any("your own model.lr is 5" in note for note in planned(more, "fit.model.lr=5").notes)
+
+
+def test_a_million_trials_are_planned_at_once() -> None:
+    started = time.process_time()
+    got = planned("budget: {max_trials: 1000000}\n")
+    assert time.process_time() - started < 1
+    assert got.reach is not None
+    assert got.reach[0] == 1_000_000
