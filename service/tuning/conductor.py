@@ -1,0 +1,176 @@
+"""Carries out decisions: asks the decider, commits its events to the ledger, folds them in, and says what to do.
+
+Knows nothing of Ray: the driver drives it with real workers, tests and simulations with simulated ones.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Final
+
+from service.tuning.decisions import Arrival, Decider, FailureKind, Finished, Start
+from service.tuning.events import (
+    Artifacts,
+    AttemptEnded,
+    AttemptStarted,
+    Checkpoint,
+    CheckpointSaved,
+    CheckpointsDropped,
+    Event,
+    Reported,
+    SweepEnded,
+    SweepPaused,
+    TrialEnded,
+)
+from service.tuning.history import History, Status
+from service.tuning.ledger import Ledger
+from service.tuning.patience import patiently
+from service.tuning.retention import RetentionPolicy, expendable
+from service.tuning.storage import Storage
+
+CONFIG_NAME: Final = "configs/trial-{trial}.yaml"
+
+
+class Conductor:
+    """One sweep's loop of decide, commit, fold, act. Safe to call from several threads."""
+
+    def __init__(
+        self,
+        decider: Decider,
+        ledger: Ledger,
+        storage: Storage,
+        retention: RetentionPolicy,
+        clock: Callable[[], float],
+    ) -> None:
+        self._decider, self._ledger, self._storage, self._retention = decider, ledger, storage, retention
+        self._clock, self._started_at = clock, clock()
+        self._active_before_s = decider.history.active_s
+        self._in_use: dict[int, str] = {}  # trial -> path of the checkpoint that its attempt started from
+        self.lock = threading.RLock()
+        self.finished: Finished | None = None
+        self.is_draining = False
+        self.is_giving_up = False  # told to end at once: storage that is away is not waited for any more
+        self.error: BaseException | None = None  # what made that necessary
+        self.is_open = True  # while it is not, nothing starts
+
+    @property
+    def history(self) -> History:
+        """The sweep so far."""
+        return self._decider.history
+
+    @property
+    def elapsed_s(self) -> float:
+        """How long drivers have been at work on this sweep."""
+        return self._active_before_s + self._clock() - self._started_at
+
+    def commit(self, events: Iterable[Event]) -> None:
+        """Put `events` on record durably, then into the history; waits for storage that is full or away."""
+        batch = list(events)
+        if batch:
+            append = partial(self._ledger.append, batch)
+            for record in patiently(append, "writing the ledger", until=lambda: self.is_giving_up):
+                self.history.apply(record)
+
+    def start(self) -> AttemptStarted | None:
+        """The attempt that an idle worker shall run, already on record; None when there is none now.
+
+        Sets `finished` once there will never be one again. While draining nothing starts.
+        """
+        with self.lock:
+            if self.finished is not None or self.is_draining or not self.is_open:
+                return None
+            answer = self._decider.start(self.elapsed_s)
+            if isinstance(answer, Finished):
+                self.finished = answer
+            self.commit(self._with_configs(answer.events))
+            if not isinstance(answer, Start):
+                return None
+            started = answer.events[-1]
+            if not isinstance(started, AttemptStarted):
+                msg = f"a start must end with its AttemptStarted, not {started!r}"
+                raise TypeError(msg)
+            if started.checkpoint is not None:
+                self._in_use[started.trial] = started.checkpoint.path
+            return started
+
+    def report(self, arrival: Arrival) -> bool:
+        """Record one epoch and decide on it; whether the attempt goes on. False for one that is not current."""
+        with self.lock:
+            events = self._decider.report(arrival, self.elapsed_s)
+            if not events:
+                return self._is_current(arrival.trial, arrival.attempt)
+            goes_on = all(isinstance(e, Reported | CheckpointSaved) for e in events)
+            goes_on = goes_on and not any(isinstance(e, Reported) and e.action != "continue" for e in events)
+            if goes_on and self.is_draining:
+                events.append(AttemptEnded(arrival.trial, arrival.attempt, "interrupted", "the sweep was paused"))
+                goes_on = False
+            self._settle(arrival.trial, events)
+            return goes_on
+
+    def attempt_over(self, trial: int, attempt: int) -> None:
+        """The fit ended by itself."""
+        with self.lock:
+            self._settle(trial, self._decider.attempt_over(trial, attempt))
+
+    def attempt_failed(self, trial: int, attempt: int, kind: FailureKind, cause: str) -> None:
+        """The attempt broke."""
+        with self.lock:
+            self._settle(trial, self._decider.attempt_failed(trial, attempt, kind, cause))
+
+    def checkpoint_lost(self, trial: int, attempt: int, cause: str) -> None:
+        """The attempt could not start, because its checkpoint is damaged or gone."""
+        with self.lock:
+            path = self._in_use.get(trial)
+            if path is not None:
+                self._settle(trial, self._decider.checkpoint_lost(trial, attempt, path, cause))
+
+    def give_up(self, error: BaseException | None = None) -> None:
+        """End as soon as can be; the first `error` is kept."""
+        self.error, self.is_giving_up = self.error or error, True
+
+    def interrupt_running(self, cause: str) -> None:
+        """Put on record that whatever seemed to run does not: at the start of a driver, and at its early end."""
+        with self.lock:
+            running = [t for t in self.history.unfinished() if t.status is Status.RUNNING]
+            self.commit(AttemptEnded(t.number, t.attempt, "interrupted", cause) for t in running)
+
+    def end(self, pause_reason: str | None) -> None:
+        """Close the record: the sweep is paused for `pause_reason`, or over as `finished` says."""
+        with self.lock:
+            if self.history.sequence == 0:
+                return  # it never began: there is nothing to close
+            if pause_reason is not None or self.finished is None:
+                self.commit([SweepPaused(pause_reason or "the driver ended early")])
+            else:
+                self.commit([SweepEnded(self.finished.ending, self.finished.reason)])
+
+    def _is_current(self, trial: int, attempt: int) -> bool:
+        known = self.history.trials[trial]
+        return known.status is Status.RUNNING and known.attempt == attempt
+
+    def _settle(self, trial: int, events: list[Event]) -> None:
+        """Commit what came of an attempt; then delete the checkpoint files that it made expendable."""
+        self.commit(self._with_configs(events))
+        if any(isinstance(e, AttemptEnded) for e in events):
+            self._in_use.pop(trial, None)
+        has_news = any(isinstance(e, TrialEnded | CheckpointSaved) for e in events)
+        if has_news or any(isinstance(e, Reported) and e.checkpoint for e in events):
+            self._drop(expendable(self.history, self._retention, frozenset(self._in_use.values())))
+
+    def _drop(self, checkpoints: list[Checkpoint]) -> None:
+        paths = tuple(c.path for c in checkpoints)
+        if not paths:
+            return
+        self.commit([CheckpointsDropped(paths)])
+        for path in paths:
+            self._storage.delete(path)
+
+    def _with_configs(self, events: Iterable[Event]) -> list[Event]:
+        """`events`, with the resolved config of each trial that ends here handed to tracking."""
+        batch = list(events)
+        ended = [e.trial for e in batch if isinstance(e, TrialEnded)]
+        names = {trial: CONFIG_NAME.format(trial=trial) for trial in ended}
+        present = [t for t in ended if self.history.trials[t].curve or self.history.trials[t].attempt]
+        return [*batch, *(Artifacts(trial, (names[trial],)) for trial in present)]

@@ -1,0 +1,269 @@
+"""What a sweep does next: pure decisions over its history, with no clock, file, process or Ray in them.
+
+Each method answers with events. Whoever calls commits them to the ledger, folds them into the history, and only then
+acts. The same history gives the same events, so a sweep is rebuilt by replaying its ledger.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final, Literal, TypeVar
+
+import numpy as np
+
+from service.space import Space
+from service.tuning.events import (
+    AttemptEnded,
+    AttemptStarted,
+    Checkpoint,
+    CheckpointSaved,
+    CheckpointsDropped,
+    Event,
+    Params,
+    Reported,
+    TrialEnded,
+    TrialProposed,
+)
+from service.tuning.history import History, Status, Trial
+from service.tuning.limits import Limits, headline, over
+from service.tuning.strategy import Drop, Resume, Scheduler, Searcher, Verdict
+
+log: Final = logging.getLogger(__name__)
+MAX_INTERRUPTIONS: Final = 20  # lost workers are not the trial's fault, but a trial that kills every worker must end
+MAX_LOSSES_IN_A_ROW: Final = 5  # with no report between them: then it is the trial that ends its workers
+ASKS: Final = 3  # a searcher or scheduler that raises is asked again: what made it raise may have passed
+FailureKind = Literal["user", "hung", "fatal", "memory", "infrastructure", "interrupted", "checkpoint"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Begin or go on with a trial: commit `events`, the last of which is its AttemptStarted, then run it."""
+
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing can start now; something that runs has to report first. Commit `events` (trials that end here)."""
+
+    events: tuple[Event, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The sweep is over. Commit `events`, then end it with `reason`."""
+
+    ending: Literal["completed", "failed"]
+    reason: str
+    events: tuple[Event, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One epoch of an attempt as it comes in from a worker, before anything is decided on it."""
+
+    trial: int
+    attempt: int
+    epoch: int
+    metrics: dict[str, float]
+    seconds: float
+    checkpoint: Checkpoint | None
+    diverged: bool = False
+
+
+@dataclass(slots=True)
+class Decider:
+    """Searcher, scheduler and limits of one sweep, asked in turn. Holds no state of its own but caches."""
+
+    searcher: Searcher
+    scheduler: Scheduler
+    limits: Limits
+    history: History
+    first_points: Sequence[tuple[str, Params]] = ()  # (source, params): defaults and start points, tried in this order
+    space: Space | None = None  # what is proposed is held against it, and drawn from it where the searcher fails
+    seed: int = 0
+    warnings: list[str] = field(default_factory=list)
+    _is_exhausted: bool = field(default=False, init=False)
+
+    def start(self, elapsed_s: float) -> Start | Wait | Finished:
+        """What an idle worker shall do; `elapsed_s` is the sweep's active time."""
+        reason = over(self.history, self.limits, elapsed_s)
+        if reason is not None:
+            return self._wind_down(*reason)
+        waiting = next((t for t in self.history.unfinished() if t.status is Status.PENDING), None)
+        if waiting is not None:
+            return Start((self._attempt(waiting, waiting.params, waiting.latest_checkpoint, _retry_reason(waiting)),))
+        events, resume = self._release()
+        if resume is not None:
+            return Start((*events, resume))
+        fresh = None if self._is_drained() else self._propose()
+        if fresh is not None:
+            return Start((*events, *fresh))
+        return self._idle(events)
+
+    def report(self, arrival: Arrival, elapsed_s: float) -> list[Event]:
+        """The events of one report, first the Reported with its verdict; none for an attempt that is not current."""
+        trial = self.history.trials[arrival.trial]
+        if trial.status is not Status.RUNNING or arrival.attempt != trial.attempt:
+            return []
+        if arrival.epoch <= trial.epoch:  # trained again after a restore: already on record
+            return [CheckpointSaved(trial.number, trial.attempt, arrival.checkpoint)] if arrival.checkpoint else []
+        self.history.observe(arrival.trial, arrival.epoch, arrival.metrics, arrival.seconds)
+        verdict = self._judge(arrival, elapsed_s)
+        report = Reported(
+            arrival.trial, arrival.attempt, arrival.epoch, arrival.metrics, arrival.seconds, arrival.checkpoint,
+            verdict.action, verdict.reason, arrival.diverged,
+        )  # fmt: skip
+        return [report, *self._after(report)]
+
+    def attempt_over(self, number: int, attempt: int) -> list[Event]:
+        """The events of a fit that ended by itself, before `max_epochs`."""
+        trial = self.history.trials[number]
+        if trial.status is not Status.RUNNING or attempt != trial.attempt:
+            return []
+        if not trial.curve:
+            cause = "the fit ended without a single report: does it validate, and log the metric?"
+            return [AttemptEnded(number, attempt, "user", cause), TrialEnded(number, "failed", cause)]
+        cause = f"the fit ended by itself after epoch {trial.epoch}"
+        return [AttemptEnded(number, attempt, "finished"), TrialEnded(number, "completed", cause)]
+
+    def attempt_failed(self, number: int, attempt: int, kind: FailureKind, cause: str) -> list[Event]:
+        """The events of an attempt that broke: the trial is tried again, or has failed."""
+        trial = self.history.trials[number]
+        if trial.status is not Status.RUNNING or attempt != trial.attempt:
+            return []
+        ended = AttemptEnded(number, attempt, kind, cause)
+        if kind in ("user", "hung"):
+            is_final = trial.restarts >= self.limits.max_restarts
+        elif kind in ("infrastructure", "interrupted", "checkpoint"):
+            is_final = trial.interruptions >= MAX_INTERRUPTIONS or trial.losses_in_a_row >= MAX_LOSSES_IN_A_ROW
+        else:
+            is_final = True
+        return [ended, TrialEnded(number, "failed", cause)] if is_final else [ended]
+
+    def checkpoint_lost(self, number: int, attempt: int, path: str, cause: str) -> list[Event]:
+        """The events of an attempt that could not start from its checkpoint: set aside, the one before it is next."""
+        failed = self.attempt_failed(number, attempt, "checkpoint", cause)
+        return [CheckpointsDropped((path,)), *failed] if failed else []
+
+    def _judge(self, arrival: Arrival, elapsed_s: float) -> Verdict:
+        if arrival.diverged:
+            return Verdict("stop", "diverged")
+        if arrival.epoch >= self.limits.max_epochs:
+            return Verdict("stop", "trained to the end")
+        reason = over(self.history, self.limits, elapsed_s)
+        if reason is not None:
+            return Verdict("stop", reason[1])
+        judge = partial(self.scheduler.judge, self.history, arrival.trial, arrival.epoch)
+        return self._ask(judge, "scheduler") or Verdict("continue", "the scheduler failed")
+
+    def _after(self, report: Reported) -> list[Event]:
+        number, attempt = report.trial, report.attempt
+        if report.action == "continue":
+            return []
+        if report.action == "pause":
+            return [AttemptEnded(number, attempt, "paused", report.reason)]
+        if report.diverged:
+            cause = f"the objective was not finite at epoch {report.epoch}"
+            return [AttemptEnded(number, attempt, "diverged", cause), TrialEnded(number, "diverged", cause)]
+        if report.epoch >= self.limits.max_epochs:
+            return [AttemptEnded(number, attempt, "finished"), TrialEnded(number, "completed")]
+        return [AttemptEnded(number, attempt, "stopped"), TrialEnded(number, "stopped", report.reason)]
+
+    def _is_drained(self) -> bool:
+        limit = self.limits.max_trials
+        return self._is_exhausted or (limit is not None and len(self.history.trials) >= limit)
+
+    def _release(self) -> tuple[list[Event], AttemptStarted | None]:
+        """What ends here, and the first paused trial that goes on. Asked once more when proposing has dried up."""
+        events: list[Event] = []
+        release_all = partial(self.scheduler.release, self.history, is_drained=self._is_drained())
+        for release in self._ask(release_all, "scheduler") or ():
+            if isinstance(release, Drop):
+                events.append(TrialEnded(release.trial, "stopped", release.reason))
+            else:
+                return events, self._resume(release)
+        return events, None
+
+    def _resume(self, release: Resume) -> AttemptStarted:
+        donor = self.history.trials[release.donor]
+        trial = self.history.trials[release.trial]
+        return self._attempt(trial, release.params, donor.latest_checkpoint, release.reason)
+
+    def _propose(self) -> tuple[Event, Event] | None:
+        number = len(self.history.trials)
+        if number < len(self.first_points):
+            source, params = self.first_points[number]
+            proposed = TrialProposed(number, params, source)
+        else:
+            source, found = self._search()
+            if found is None:
+                self._is_exhausted = True
+                return None
+            proposed = TrialProposed(number, found, source, self.history.proposals)
+        return proposed, AttemptStarted(number, 1, proposed.params, None, "new")
+
+    def _search(self) -> tuple[str, Params | None]:
+        """(source, params) of a proposal, always inside the space; the params are None once the space is used up."""
+        answered, found = False, None
+        for _ in range(ASKS):
+            try:
+                found, answered = self.searcher.propose(self.history), True
+            except Exception as error:  # noqa: BLE001  # a searcher's fault must not end the sweep
+                self._warn("searcher", error)
+                continue
+            problems = [] if found is None or self.space is None else self.space.problems(found)
+            if not problems:
+                return "searcher", found
+            self._warn("searcher", ValueError(f"it proposed a point outside the search space: {problems[0]}"))
+        if self.space is None:
+            msg = f"the searcher {'left the search space' if answered else 'failed'} {ASKS} times in a row"
+            raise RuntimeError(msg)
+        return "random", self.space.sample(np.random.default_rng([self.seed, self.history.proposals, ASKS]))
+
+    def _ask(self, question: Callable[[], T], whom: str) -> T | None:
+        """The answer to `question`, or None where it raises again and again."""
+        for _ in range(ASKS):
+            try:
+                return question()
+            except Exception as error:  # noqa: BLE001  # a scheduler's fault must not end the sweep
+                self._warn(whom, error)
+        return None
+
+    def _warn(self, whom: str, error: Exception) -> None:
+        text = f"the {whom} failed: {type(error).__name__}: {error}"
+        log.warning(text, exc_info=error)
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+    def _attempt(self, trial: Trial, params: Params, checkpoint: Checkpoint | None, reason: str) -> AttemptStarted:
+        return AttemptStarted(trial.number, trial.attempt + 1, params, checkpoint, reason)
+
+    def _idle(self, events: list[Event]) -> Start | Wait | Finished:
+        if self._is_drained() and not events:  # proposing may have dried up just now: what waits for others goes on
+            events, resume = self._release()
+            if resume is not None:
+                return Start((*events, resume))
+        ending = {e.trial for e in events if isinstance(e, TrialEnded)}
+        alive = [t for t in self.history.unfinished() if t.number not in ending]
+        if any(t.status is Status.RUNNING for t in alive) or not self._is_drained():
+            return Wait(tuple(events))
+        leftover = [TrialEnded(t.number, "stopped", "never promoted") for t in alive]
+        limit = self.limits.max_trials
+        reason = "the search space is used up" if self._is_exhausted else f"all {limit} trials are done"
+        return Finished("completed", reason, (*events, *leftover))
+
+    def _wind_down(self, ending: Literal["completed", "failed"], reason: str) -> Wait | Finished:
+        idle = [t for t in self.history.unfinished() if t.status is not Status.RUNNING]
+        events = tuple(TrialEnded(t.number, "stopped", reason) for t in idle)
+        return Wait(events) if self.history.counts[Status.RUNNING] else Finished(ending, reason, events)
+
+
+def _retry_reason(trial: Trial) -> str:
+    if trial.attempt == 0:
+        return "new"
+    return f"retry {trial.attempt} after: {headline(trial.cause)}"

@@ -1,0 +1,225 @@
+"""A sweep's state as a fold over its ledger: what searchers, schedulers, tracking and reports read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from service.objective import Objectives, Observation
+from service.tuning.events import (
+    AttemptEnded,
+    AttemptStarted,
+    Checkpoint,
+    CheckpointSaved,
+    CheckpointsDropped,
+    DriverStarted,
+    Event,
+    Params,
+    Record,
+    Reported,
+    SweepEnded,
+    SweepPaused,
+    SweepStarted,
+    TrialEnded,
+    TrialProposed,
+)
+
+
+class Status(StrEnum):
+    """Where a trial stands; the last four are its endings."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the trial will never train again."""
+        return self not in (Status.PENDING, Status.RUNNING, Status.PAUSED)
+
+
+@dataclass(slots=True)
+class Trial:
+    """One configuration being trained, as far as the ledger tells. Only `History` writes to it."""
+
+    number: int
+    params: Params
+    source: str
+    proposal: int
+    status: Status = Status.PENDING
+    attempt: int = 0  # attempts started so far
+    restarts: int = 0  # attempts that ended by the user's own exception, or hung
+    interruptions: int = 0  # attempts that ended by something that is not the trial's fault
+    losses_in_a_row: int = 0  # interruptions since the last report
+    curve: dict[int, Observation] = field(default_factory=dict)
+    metrics: dict[int, dict[str, float]] = field(default_factory=dict)
+    seconds: float = 0.0
+    started_at: float | None = None
+    ended_at: float | None = None
+    checkpoints: list[Checkpoint] = field(default_factory=list)
+    best_epoch: int = 0  # the epoch that no later one dominates; 0 before the first report
+    cause: str = ""
+
+    @property
+    def epoch(self) -> int:
+        """The last epoch that was reported; 0 before the first."""
+        return max(self.curve, default=0)
+
+    @property
+    def latest_checkpoint(self) -> Checkpoint | None:
+        """The checkpoint of the highest epoch, or None."""
+        return max(self.checkpoints, key=lambda c: c.epoch, default=None)
+
+    def keep(self, checkpoint: Checkpoint) -> None:
+        """Remember `checkpoint` in place of any other of its epoch."""
+        self.checkpoints = [c for c in self.checkpoints if c.epoch != checkpoint.epoch] + [checkpoint]
+
+
+class History:
+    """All trials of a sweep in the order of their numbers, kept up by `apply`; everything else only reads it."""
+
+    def __init__(self, objectives: Objectives) -> None:
+        self.objectives = objectives
+        self.trials: list[Trial] = []
+        self.sequence = 0  # how many records have been applied
+        self.lease_epoch = 0
+        self.spec: dict[str, Any] | None = None
+        self.sweep_id = ""
+        self.started_at = 0.0
+        self.at = 0.0  # time of the newest record
+        self.active_s = 0.0  # time with a driver at work: pauses between drivers do not count
+        self.ended: SweepEnded | None = None
+        self.paused: SweepPaused | None = None
+        self.proposals = 0  # how often the searcher itself has proposed
+        self.epochs_trained = 0
+        self.train_seconds = 0.0  # summed over all trials
+        self.counts: dict[Status, int] = dict.fromkeys(Status, 0)
+        self.target_reached_by: int | None = None
+        self._alive: dict[int, Trial] = {}
+        self._by_epoch: dict[int, dict[int, Observation]] = {}
+
+    @classmethod
+    def of(cls, objectives: Objectives, records: Iterable[Record]) -> History:
+        """The state after `records`."""
+        history = cls(objectives)
+        for record in records:
+            history.apply(record)
+        return history
+
+    def apply(self, record: Record) -> None:
+        """Fold one record in."""
+        if not isinstance(record.event, DriverStarted | SweepStarted) and self.at:
+            self.active_s += max(0.0, record.at - self.at)
+        self.sequence, self.at = record.sequence + 1, record.at
+        self._apply(record.event, record.at)
+
+    def _apply(self, event: Event, at: float) -> None:
+        match event:
+            case SweepStarted():
+                self.spec, self.sweep_id, self.started_at = event.spec, event.sweep_id, at
+            case DriverStarted():
+                self.lease_epoch, self.paused = event.lease_epoch, None
+            case SweepPaused():
+                self.paused = event
+            case SweepEnded():
+                self.ended = event
+            case _:
+                self._apply_to_trial(event, at)
+
+    def _apply_to_trial(self, event: Event, at: float) -> None:
+        match event:
+            case TrialProposed():
+                self._propose(event)
+            case AttemptStarted():
+                self._start(event, at)
+            case Reported():
+                self._report(event)
+            case CheckpointSaved():
+                self.trials[event.trial].keep(event.checkpoint)
+            case CheckpointsDropped():
+                self._drop(frozenset(event.paths))
+            case AttemptEnded():
+                self._end_attempt(event)
+            case TrialEnded():
+                self._end_trial(event, at)
+            case _:
+                pass
+
+    def observe(self, number: int, epoch: int, metrics: dict[str, float], seconds: float) -> None:
+        """Note what `epoch` of trial `number` showed; folding in its Reported record does the same again."""
+        trial, observation = self.trials[number], self.objectives.observe(metrics)
+        self.train_seconds += max(0.0, seconds - trial.seconds)
+        trial.seconds = seconds
+        trial.curve[epoch], trial.metrics[epoch] = observation, metrics
+        if trial.best_epoch == 0 or observation.dominates(trial.curve[trial.best_epoch]):
+            trial.best_epoch = epoch
+        self._by_epoch.setdefault(epoch, {})[number] = observation
+        if self.target_reached_by is None and self.objectives.reached(metrics):
+            self.target_reached_by = number
+
+    def _propose(self, event: TrialProposed) -> None:
+        trial = Trial(event.trial, event.params, event.source, event.proposal)
+        self.trials.append(trial)
+        self._alive[trial.number] = trial
+        self.counts[trial.status] += 1
+        self.proposals += event.proposal >= 0
+
+    def _start(self, event: AttemptStarted, at: float) -> None:
+        trial = self.trials[event.trial]
+        self._move(trial, Status.RUNNING)
+        trial.attempt, trial.params = event.attempt, event.params
+        trial.started_at = trial.started_at or at
+
+    def _report(self, event: Reported) -> None:
+        trial = self.trials[event.trial]
+        self.observe(event.trial, event.epoch, event.metrics, event.seconds)
+        self.epochs_trained += 1
+        trial.losses_in_a_row = 0
+        if event.checkpoint is not None:
+            trial.keep(event.checkpoint)
+
+    def _drop(self, paths: frozenset[str]) -> None:
+        for trial in self.trials:
+            if any(c.path in paths for c in trial.checkpoints):
+                trial.checkpoints = [c for c in trial.checkpoints if c.path not in paths]
+
+    def _end_attempt(self, event: AttemptEnded) -> None:
+        trial = self.trials[event.trial]
+        self._move(trial, Status.PAUSED if event.kind == "paused" else Status.PENDING)
+        trial.cause = event.cause
+        trial.restarts += event.kind in ("user", "hung")
+        if event.kind in ("infrastructure", "checkpoint"):
+            trial.interruptions += 1
+            trial.losses_in_a_row += 1
+
+    def _end_trial(self, event: TrialEnded, at: float) -> None:
+        trial = self.trials[event.trial]
+        self._move(trial, Status(event.ending))
+        trial.cause, trial.ended_at = event.cause, at
+        self._alive.pop(trial.number, None)
+
+    def _move(self, trial: Trial, status: Status) -> None:
+        self.counts[trial.status] -= 1
+        self.counts[status] += 1
+        trial.status = status
+
+    def observations_at(self, epoch: int) -> dict[int, Observation]:
+        """The observation of every trial that reported `epoch`, by trial number."""
+        return dict(self._by_epoch.get(epoch, {}))
+
+    def unfinished(self) -> list[Trial]:
+        """Trials that may still train."""
+        return list(self._alive.values())
+
+    def ranking(self) -> list[tuple[int, int]]:
+        """(trial, best epoch), the sweep's best first; diverged and failed trials are left out."""
+        entries = [t for t in self.trials if t.curve and t.status not in (Status.DIVERGED, Status.FAILED)]
+        scores = self.objectives.scores([t.curve[t.best_epoch] for t in entries])
+        order = sorted(range(len(entries)), key=lambda i: (scores[i], entries[i].number))
+        return [(entries[i].number, entries[i].best_epoch) for i in order]

@@ -1,0 +1,184 @@
+"""The append-only record of a sweep: everything decided and reported, written and synced before it is acted upon.
+
+A ledger is a folder of immutable segments. Each holds one commit, is named by the sequence number of its first record,
+and starts with a checksum of its body. Since a name is written once, two drivers cannot both continue a ledger: the
+slower one finds its place taken. Old segments are merged into larger ones, named by their first and last record. A torn
+last segment was never acknowledged, so it is dropped; damage before it means lost results, so reading fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from service.errors import LedgerDamagedError, LedgerError, SweepRunningError
+from service.tuning.events import SCHEMA_VERSION, Event, Record, decode, encode
+from service.tuning.storage import FolderStorage, Storage
+
+FOLDER: Final = "ledger"
+MERGE_AFTER: Final = 256  # small segments; keeps a listing short without rewriting history often
+_NAME: Final = re.compile(r"^(\d{12})(?:-(\d{12}))?\.jsonl$")
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A file that holds the records from `first` on; a merged one says where it ends, one commit does not."""
+
+    first: int
+    last: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The segment's file name inside the storage."""
+        end = "" if self.last is None else f"-{self.last:012d}"
+        return f"{FOLDER}/{self.first:012d}{end}.jsonl"
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Sorts by place, a merged segment before those that it has taken in."""
+        return self.first, 0 if self.last is None else -self.last
+
+
+class Ledger:
+    """The writer's end: one per sweep at a time, held by the driver that holds the sweep's lease."""
+
+    def __init__(self, storage: Storage, clock: Callable[[], float]) -> None:
+        self._storage, self._clock = storage, clock
+        self._commits: list[Segment] = []  # since the last merge
+        self._next = 0
+        self._at = 0.0
+
+    def open(self) -> list[Record]:
+        """Read what is there, drop a torn tail, get ready to append. LedgerDamagedError if the middle is damaged."""
+        used, records, torn = _read(self._storage)
+        for segment in torn:
+            self._storage.delete(segment.name)
+        self._commits, self._next = [s for s in used if s.last is None], len(records)
+        self._at = records[-1].at if records else 0.0
+        return records
+
+    def append(self, events: Sequence[Event]) -> list[Record]:
+        """Commit `events` together, durably, and return them with their places.
+
+        OSError if storage refuses: then nothing was committed. SweepRunningError if another driver was faster.
+        """
+        self._at = max(self._clock(), self._at)  # a clock that jumps back must not reorder history
+        records = [Record(self._next + i, self._at, event) for i, event in enumerate(events)]
+        segment = Segment(self._next)
+        try:
+            self._storage.create(segment.name, _pack(records))
+        except FileExistsError as error:
+            msg = f"another driver has continued this sweep (record {self._next} is its own); this one must end"
+            raise SweepRunningError(msg) from error
+        self._commits.append(segment)
+        self._next += len(records)
+        if len(self._commits) >= MERGE_AFTER:
+            with contextlib.suppress(OSError):  # what it was to shorten is all there; the next commit tries again
+                self._merge()
+        return records
+
+    def _merge(self) -> None:
+        """Replace all commits so far by one segment; a crash in between leaves both, which reads the same."""
+        merged = Segment(self._commits[0].first, self._next - 1)
+        records = [record for segment in self._commits for record in _unpack(self._storage.read(segment.name), segment)]
+        self._storage.create(merged.name, _pack(records))
+        for segment in self._commits:
+            self._storage.delete(segment.name)
+        self._commits = []
+
+
+class LedgerTail:
+    """A reader's end that follows a growing ledger; any number of them, in any process."""
+
+    def __init__(self, folder: Path, start: int = 0) -> None:
+        self._storage: Storage = FolderStorage(folder)
+        self.next = start
+
+    def read_new(self) -> list[Record]:
+        """The records since the last call, in order; stops before anything that is not readable yet."""
+        found: list[Record] = []
+        for segment in sorted(_segments(self._storage), key=lambda s: s.order):
+            if segment.first > self.next or (segment.last is None and segment.first < self.next):
+                continue
+            if segment.last is not None and segment.last < self.next:
+                continue
+            try:
+                records = _unpack(self._storage.read(segment.name), segment)
+            except (FileNotFoundError, ValueError):
+                break  # merged away, or torn: the next call sees what took its place
+            found += [record for record in records if record.sequence >= self.next]
+            self.next = records[-1].sequence + 1
+        return found
+
+
+def read_ledger(folder: Path) -> list[Record]:
+    """All records of the sweep stored in `folder`, without a torn tail. LedgerDamagedError if the middle is damaged."""
+    return _read(FolderStorage(folder))[1]
+
+
+def _segments(storage: Storage) -> list[Segment]:
+    matches = (_NAME.match(name) for name in storage.names(FOLDER))
+    return [Segment(int(m[1]), None if m[2] is None else int(m[2])) for m in matches if m is not None]
+
+
+def _read(storage: Storage) -> tuple[list[Segment], list[Record], list[Segment]]:
+    """(segments in use, their records, torn segments at the end)."""
+    used: list[Segment] = []
+    records: list[Record] = []
+    waiting = sorted(_segments(storage), key=lambda s: s.order)
+    for position, segment in enumerate(waiting):
+        if segment.first < len(records):
+            continue  # its records stand in a merged segment
+        if segment.first > len(records):
+            raise _damage(records, f"records {len(records)} to {segment.first - 1} are missing")
+        try:
+            found = _unpack(storage.read(segment.name), segment)
+        except ValueError as error:
+            if any(s.first > segment.first for s in waiting) or segment.last is not None:
+                raise _damage(records, f"{segment.name} is damaged ({error})") from error
+            return used, records, waiting[position:]
+        used.append(segment)
+        records += found
+    return used, records, []
+
+
+def _damage(records: Sequence[Record], what: str) -> LedgerDamagedError:
+    return LedgerDamagedError(
+        f"{what}; {len(records)} records before that are readable. "
+        "The sweep does not go on, because results would be lost: restore the ledger folder from a backup",
+    )
+
+
+def _pack(records: Sequence[Record]) -> bytes:
+    lines = [json.dumps(encode(record), separators=(",", ":"), ensure_ascii=False) for record in records]
+    body = ("\n".join(lines) + "\n").encode()
+    header = {"schema_version": SCHEMA_VERSION, "records": len(records), "blake2b": _digest(body)}
+    return json.dumps(header).encode() + b"\n" + body
+
+
+def _unpack(data: bytes, segment: Segment) -> list[Record]:
+    """The records of a segment; ValueError says why it cannot be trusted."""
+    head, _, body = data.partition(b"\n")
+    header: Any = json.loads(head) if head else None
+    if not isinstance(header, dict) or header.get("blake2b") != _digest(body):
+        msg = "its checksum does not match"
+        raise ValueError(msg)
+    if header["schema_version"] > SCHEMA_VERSION:
+        msg = f"schema version {header['schema_version']} is newer than this Tuneyard, which reads {SCHEMA_VERSION}"
+        raise LedgerError(msg)
+    records = [decode(json.loads(line)) for line in body.splitlines()]
+    last = segment.first + len(records) - 1 if segment.last is None else segment.last
+    if not records or [r.sequence for r in records] != list(range(segment.first, last + 1)):
+        msg = "its records are not the ones in its name"
+        raise ValueError(msg)
+    return records
+
+
+def _digest(body: bytes) -> str:
+    return hashlib.blake2b(body, digest_size=16).hexdigest()

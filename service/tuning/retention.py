@@ -1,0 +1,45 @@
+"""Which checkpoints a sweep still needs: the bound on its disk use, as a pure function of its history."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from service.tuning.events import Checkpoint
+from service.tuning.history import History, Trial
+
+SPARE: Final = 2  # a live trial keeps at least so many: where the newest is damaged, the one before it is used
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionPolicy:
+    """How many trials keep the checkpoint of their best epoch, and how many newest ones a live trial keeps."""
+
+    save_sweep_best: int = 1
+    save_trial_latest: int = 1
+
+
+def expendable(history: History, policy: RetentionPolicy, in_use: frozenset[str] = frozenset()) -> list[Checkpoint]:
+    """Checkpoints that nothing needs any more, given the paths that running attempts started from.
+
+    A live trial keeps its newest `save_trial_latest` ones, at least two. The best
+    `save_sweep_best` trials keep the one of their best epoch, or the nearest before it.
+    """
+    holders = [trial for trial in history.trials if trial.checkpoints]
+    if not holders:
+        return []
+    needed = set(in_use)
+    for trial in holders:
+        if not trial.status.is_over:
+            newest = sorted(trial.checkpoints, key=lambda c: c.epoch)[-max(SPARE, policy.save_trial_latest) :]
+            needed.update(c.path for c in newest)
+    for number, epoch in history.ranking()[: policy.save_sweep_best]:
+        best = best_checkpoint(history.trials[number], epoch)
+        if best is not None:
+            needed.add(best.path)
+    return [c for trial in holders for c in trial.checkpoints if c.path not in needed]
+
+
+def best_checkpoint(trial: Trial, epoch: int) -> Checkpoint | None:
+    """The checkpoint of `epoch`, or the newest one before it."""
+    return max((c for c in trial.checkpoints if c.epoch <= epoch), key=lambda c: c.epoch, default=None)

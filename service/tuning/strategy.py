@@ -1,0 +1,73 @@
+"""The two seams of the search: what a searcher and a scheduler are. Both are pure functions of a sweep's history.
+
+They hold no state that a decision depends on: given the same history they answer the same, so a sweep is rebuilt by
+replaying its ledger. They may keep caches. None of their files imports ray, torch or mlflow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from service.tuning.events import Action, Params
+from service.tuning.history import History
+
+
+class StrictOptions(BaseModel):
+    """Base of every plugin's `Options`: frozen, and a name it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a running trial after a report, and why."""
+
+    action: Action
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """A paused trial goes on with `params`, from the newest checkpoint of trial `donor` (usually its own)."""
+
+    trial: int
+    donor: int
+    params: Params
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A paused trial ends where it stands."""
+
+    trial: int
+    reason: str
+
+
+class Searcher(Protocol):
+    """Proposes configurations."""
+
+    def propose(self, history: History) -> Params | None:
+        """The configuration of the next trial, or None when the search space is used up for good.
+
+        A pure function of the options, the space, the objectives, the seed and `history`; `history.proposals` says
+        how many came before. Every unfinished trial in `history` is pending and has to be taken into account.
+        """
+
+
+class Scheduler(Protocol):
+    """Stops, pauses and promotes trials. `rungs`: the epochs at which it may do so, ascending; the last is the end."""
+
+    rungs: tuple[int, ...]
+
+    def judge(self, history: History, trial: int, epoch: int) -> Verdict:
+        """What to do with `trial`, whose report of `epoch` is already in `history`."""
+
+    def release(self, history: History, *, is_drained: bool) -> list[Resume | Drop]:
+        """What becomes of paused trials now; asked before a new trial is proposed. Order = urgency.
+
+        `is_drained` says that no new trial will come any more, so that what waits for others must not wait longer.
+        """
