@@ -1,0 +1,1 @@
+"""Models of rows of numbers."""
