@@ -1,0 +1,97 @@
+"""What a sweep leaves behind: report.json, one HTML page and best.yaml, in its folder and on record for MLflow."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from service.spec import SweepSpec
+from service.tuning.conductor import CONFIG_NAME, Conductor
+from service.tuning.events import Artifacts, SweepEnded
+from service.tuning.history import History
+from service.tuning.ledger import read_ledger
+from service.tuning.retention import best_checkpoint
+from service.tuning.storage import FolderStorage
+
+log: Final = logging.getLogger(__name__)
+REPORT_JSON: Final = "report/report.json"
+REPORT_HTML: Final = "report/report.html"
+BEST_CONFIG: Final = "report/best.yaml"
+
+
+def leave_report(conductor: Conductor, spec: SweepSpec, folder: Path, warnings: Sequence[str]) -> list[str]:
+    """Write the report of the finished sweep in `folder` and put its files on record; what went wrong, as warnings."""
+    finished = conductor.finished
+    ended = None if finished is None else SweepEnded(finished.ending, finished.reason)
+    try:
+        with conductor.lock:
+            names = write_report(folder, spec, ended=ended, warnings=warnings)
+            conductor.commit([Artifacts(None, tuple(names)), *_best_artifacts(conductor.history, spec)])
+    except Exception as error:  # a report that fails must not fail a sweep whose results are all there
+        log.exception("no report")
+        return [f"the report could not be written: {error}; `tuneyard report` tries again"]
+    return []
+
+
+def write_report(
+    folder: Path, spec: SweepSpec, *, ended: SweepEnded | None = None, warnings: Sequence[str] = ()
+) -> list[str]:
+    """Write the report of the sweep in `folder` as far as its ledger tells, finished or not; the names of the files."""
+    from service.tuning.report import build_report
+    from service.tuning.report_html import render
+
+    records = read_ledger(folder)
+    report = build_report(records, spec, ended=ended, warnings=warnings)
+    best = best_config(History.of(spec.objectives, records), spec, folder)
+    files = {REPORT_JSON: json.dumps(report, indent=1), REPORT_HTML: render(report, best)}
+    if best is not None:
+        files[BEST_CONFIG] = best
+    storage = FolderStorage(folder)
+    for name, text in files.items():
+        storage.replace(name, text.encode())
+    return list(files)
+
+
+def best_config(history: History, spec: SweepSpec, folder: Path) -> str | None:
+    """best.yaml of the sweep so far; None while no trial has reported."""
+    from service.tuning.best_config import best_yaml
+
+    ranking = history.ranking()
+    if not ranking:
+        return None
+    number, epoch = ranking[0]
+    trial = history.trials[number]
+    resolved = folder / CONFIG_NAME.format(trial=number)
+    values = ", ".join(f"{o.name} {trial.metrics[epoch][o.name]:.6g}" for o in spec.objectives.objectives)
+    header = [
+        f"Sweep {history.sweep_id}, best of {len(history.trials)} trials: trial {number}, {values}, epoch {epoch}.",
+        "A plain LightningCLI config: python main.py fit --config best.yaml, where main.py calls LightningCLI().",
+    ]
+    if trial.epoch != epoch or epoch != spec.max_epochs:
+        header.append(f"It ran with trainer.max_epochs {spec.max_epochs}; put that back if your code reads it.")
+    return best_yaml(
+        spec.fit,
+        trial.params,
+        seed=seed_of(spec),
+        max_epochs=epoch,
+        header=header,
+        resolved=yaml.safe_load(resolved.read_bytes()) if resolved.exists() else None,
+    )
+
+
+def seed_of(spec: SweepSpec) -> int:
+    """The seed of every trial: the user's own `seed_everything`, else the sweep's."""
+    own = spec.fit.get("seed_everything")
+    return own if isinstance(own, int) and not isinstance(own, bool) else spec.seed
+
+
+def _best_artifacts(history: History, spec: SweepSpec) -> list[Artifacts]:
+    """The checkpoints that the sweep keeps, on record for their trials."""
+    kept = history.ranking()[: spec.checkpoints.save_sweep_best]
+    saved = [(number, best_checkpoint(history.trials[number], epoch)) for number, epoch in kept]
+    return [Artifacts(number, (checkpoint.path,)) for number, checkpoint in saved if checkpoint is not None]

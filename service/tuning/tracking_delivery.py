@@ -1,0 +1,220 @@
+"""Carries what the outbox owes to MLflow so that any call may fail, hang or lose its reply: the result is the same."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from service.errors import TrackingError
+from service.tuning.tracking_outbox import Delivery, Outbox, RunKey
+from service.tuning.tracking_store import MlflowStore, Run, UnavailableError
+
+log = logging.getLogger(__name__)
+PATIENCE_S: Final = 10.0  # how long a server may wait for a run's next points: each request carries many
+ENOUGH: Final = 20  # results of one run that are worth a request at once
+_ARTIFACT_RETRY_S: Final = 15.0
+
+
+class LostRunsError(Exception):
+    """What an earlier tracker delivered has gone, as when the store was replaced: everything is owed again."""
+
+
+class Carrier:
+    """One connection's deliveries. `flush` raises UnavailableError while MLflow cannot be reached; call it again."""
+
+    def __init__(
+        self, store: MlflowStore, outbox: Outbox, folder: Path, *, is_embedded: bool, is_continued: bool
+    ) -> None:
+        self.store, self._outbox, self._folder = store, outbox, folder
+        self._is_embedded, self._is_continued = is_embedded, is_continued
+        self.refused = 0  # pieces that MLflow will never take
+        self._runs: dict[RunKey, Run] = {}
+        self._gone: set[RunKey] = set()  # runs that somebody deleted in MLflow: theirs to decide
+        self._doubts: dict[RunKey, tuple[str, int | None] | None] = {}  # a reply was lost -> the status it should have
+        self._first_seen: dict[RunKey, float] = {}
+        self._artifacts_at: dict[RunKey, float] = {}  # when to try a run's artifacts again
+        self._is_open = False
+
+    def open(self) -> None:
+        """Connect and find the runs that are there already; LostRunsError if earlier deliveries are not."""
+        if self._is_open:
+            return
+        subject = self._outbox.known
+        self.store.open(subject.experiment)
+        for key, runs in self.store.runs(subject.sweep_id, is_all=True).items():
+            self._runs[key] = self._keep_one(key, runs)
+        if self._is_continued and None not in self._runs:
+            msg = "the sweep's run is not in MLflow (any more)"
+            raise LostRunsError(msg)
+        self._is_open = True
+
+    def flush(self, *, is_last: bool = False) -> None:
+        """Deliver what is due; with `is_last`, everything."""
+        self.open()
+        now = time.monotonic()
+        broken: UnavailableError | None = None
+        for key in sorted(self._outbox.due, key=lambda k: -1 if k is None else k):
+            delivery = self._outbox.due[key]
+            age = now - self._first_seen.setdefault(key, now)
+            self._ensure(key, delivery)
+            if not (is_last or self._is_embedded or _is_due(delivery, age)):
+                continue
+            self._deliver(key, delivery)
+            try:
+                self._carry_files(key, delivery, is_last=is_last)
+            except UnavailableError as error:  # an artifact store that is away must not keep results from arriving
+                self._artifacts_at[key], broken = now + _ARTIFACT_RETRY_S, error
+            if not (delivery.files or delivery.texts):
+                self._outbox.settle(key)
+                self._first_seen.pop(key, None)
+        if broken is not None:
+            raise broken
+
+    def finish(self) -> None:
+        """After the last flush: make good what a reply that came too late may have done, and register the winner."""
+        for key, expected in list(self._doubts.items()):
+            runs = self.store.runs(self._outbox.known.sweep_id, key).get(key, [])
+            ours = self._runs.get(key)
+            for run in runs:
+                if ours is None or run.run_id != ours.run_id:
+                    self._remove(key, run)
+                elif expected is not None and run.status != expected[0]:
+                    self.store.set_status(run.run_id, *expected)
+            del self._doubts[key]
+        self._register()
+
+    @property
+    def run_id(self) -> str:
+        """The sweep's own run; empty before it was made."""
+        return self._runs[None].run_id if None in self._runs else ""
+
+    def _ensure(self, key: RunKey, delivery: Delivery) -> None:
+        """Have a run to deliver to, unless somebody deleted it."""
+        if key in self._runs or key in self._gone:
+            return
+        if not delivery.is_new or None in self._gone:
+            self._gone.add(key)
+            return
+        if key in self._doubts and (found := self.store.runs(self._outbox.known.sweep_id, key).get(key)):
+            self._runs[key] = self._keep_one(key, found)
+        else:
+            self._create(key, delivery)
+
+    def _create(self, key: RunKey, delivery: Delivery) -> None:
+        tags = {**delivery.tags, **self._outbox.identity(key)}
+        if key is not None:
+            tags["mlflow.parentRunId"] = self._runs[None].run_id
+        try:
+            self._runs[key] = self.store.create(delivery.start_ms, tags)
+        except UnavailableError:
+            self._doubts.setdefault(key, None)
+            raise
+        delivery.tags.clear()
+
+    def _deliver(self, key: RunKey, delivery: Delivery) -> None:
+        run = self._runs.get(key)
+        if run is None:
+            delivery.files.clear()
+            delivery.texts.clear()
+            return
+        expected = None if delivery.status is None else (delivery.status, delivery.end_ms)
+        try:
+            self._log(key, run, delivery)
+            if expected is not None and key not in self._gone:
+                self._forgiving(lambda: self.store.set_status(run.run_id, *expected))
+        except UnavailableError:
+            self._doubts[key] = expected or self._doubts.get(key)
+            raise
+        if key in self._doubts and expected is not None:
+            self._doubts[key] = expected
+        delivery.status = None
+
+    def _log(self, key: RunKey, run: Run, delivery: Delivery) -> None:
+        try:
+            self.store.log(run.run_id, delivery.points, delivery.params, delivery.tags)
+        except TrackingError as error:
+            log.warning("%s refuses a batch: %s", _name(key), error)
+            self._salvage(key, run, delivery)
+        delivery.points, delivery.params, delivery.tags = [], {}, {}
+        delivery.results = 0
+
+    def _salvage(self, key: RunKey, run: Run, delivery: Delivery) -> None:
+        """Deliver each part of a refused batch by itself, unless the run was deleted."""
+        if not self.store.runs(self._outbox.known.sweep_id, key).get(key):
+            log.warning("%s was deleted in MLflow; nothing more is written for it", _name(key))
+            self._gone.add(key)
+            del self._runs[key]
+            delivery.files.clear()
+            delivery.texts.clear()
+            return
+        self._forgiving(lambda: self.store.log(run.run_id, delivery.points, {}, {}))
+        self._forgiving(lambda: self.store.log(run.run_id, [], {}, delivery.tags))
+        self._forgiving(lambda: self.store.log(run.run_id, [], delivery.params, {}))
+
+    def _forgiving(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except TrackingError as error:
+            self.refused += 1
+            log.warning("MLflow refuses for good: %s", error)
+
+    def _carry_files(self, key: RunKey, delivery: Delivery, *, is_last: bool) -> None:
+        run = self._runs.get(key)
+        if run is None or (not is_last and time.monotonic() < self._artifacts_at.get(key, 0.0)):
+            return
+        for place, text in list(delivery.texts.items()):
+            self.store.write(run, text, place)
+            del delivery.texts[place]
+        for path, place in list(delivery.files.items()):
+            if (self._folder / path).is_file():
+                self.store.upload(run, self._folder / path, place)
+            else:
+                log.debug("%s: %s is not there (any more)", _name(key), path)
+            del delivery.files[path]
+
+    def _keep_one(self, key: RunKey, runs: list[Run]) -> Run:
+        """The run that holds most; the others came from a request whose reply was lost, and go."""
+        first, *others = sorted(runs, key=lambda r: (-r.metrics, r.run_id))
+        for run in others:
+            self._remove(key, run)
+        return first
+
+    def _remove(self, key: RunKey, run: Run) -> None:
+        log.info("%s: removing run %s, a double", _name(key), run.run_id)
+        self.store.set_status(run.run_id, "KILLED", int(time.time() * 1000))
+        self.store.delete(run.run_id)
+
+    def _register(self) -> None:
+        target, best = self._outbox.known.register_best_as, self._outbox.best
+        if target is None or best is None or best[0] not in self._runs:
+            return
+        trial, epoch = best
+        name, _, alias = target.partition("@")
+        files = sorted((self._folder / "checkpoints" / str(trial)).glob("*.ckpt"), key=lambda p: p.name)
+        chosen = next((p for p in files if p.stem == str(epoch)), max(files, key=_epoch_of, default=None))
+        if chosen is None:
+            log.warning("trial %s has no checkpoint to register as %s", trial, target)
+            return
+        run, place = self._runs[trial], f"checkpoints/{chosen.name}"
+        self.store.upload(run, chosen, place)
+        tags = self._outbox.identity(trial) | {"tuneyard.epoch": str(_epoch_of(chosen))}
+        self._forgiving(
+            lambda: log.info(
+                "registered %s as version %s", target, self.store.register(name, alias or "candidate", run, place, tags)
+            )
+        )
+
+
+def _is_due(delivery: Delivery, age: float) -> bool:
+    return delivery.results >= ENOUGH or delivery.status is not None or age >= PATIENCE_S
+
+
+def _epoch_of(path: Path) -> int:
+    return int(path.stem) if path.stem.isdigit() else -1
+
+
+def _name(key: RunKey) -> str:
+    return "the sweep" if key is None else f"trial {key}"

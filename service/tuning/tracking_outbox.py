@@ -1,0 +1,307 @@
+"""What MLflow is still owed, as a fold over the ledger: one delivery per run, pure, with no clock and no network.
+
+Everything in a delivery is a function of the ledger alone (a point's timestamp is the record's), so delivering it a
+second time, after a lost reply or a restart, changes nothing in MLflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
+
+from service.objective import Objectives, Observation
+from service.tuning.events import (
+    Artifacts,
+    AttemptEnded,
+    AttemptStarted,
+    DriverStarted,
+    Params,
+    Record,
+    Reported,
+    SweepEnded,
+    SweepPaused,
+    SweepStarted,
+    TrialEnded,
+    TrialProposed,
+)
+from service.tuning.tracking_names import clean_key, cut, metric_value, milliseconds, param_text, tag_text
+from service.tuning.tracking_subject import Subject, read_subject
+
+RunKey: TypeAlias = int | None  # a trial's number; None is the sweep itself
+RunStatus: TypeAlias = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
+_STATUS: Final[dict[str, RunStatus]] = {"completed": "FINISHED", "stopped": "FINISHED"}  # all else: FAILED
+_CAUSE: Final = 4000  # characters of a failure's cause that a tag keeps
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One value of one metric. Two equal points are one point, to MLflow too."""
+
+    key: str
+    value: float
+    timestamp_ms: int
+    step: int
+
+
+@dataclass(slots=True)
+class Delivery:
+    """What one run is owed; `since` is the oldest ledger record in it, `results` how many reports."""
+
+    since: int
+    start_ms: int
+    tags: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+    points: list[Point] = field(default_factory=list)
+    status: RunStatus | None = None
+    end_ms: int | None = None
+    files: dict[str, str] = field(default_factory=dict)  # path under the storage -> path among the artifacts
+    texts: dict[str, str] = field(default_factory=dict)  # path among the artifacts -> content
+    results: int = 0
+    is_new: bool = False  # no run was made for it before
+
+    def carry(self, paths: tuple[str, ...]) -> None:
+        """Add files; checkpoints and logs keep a folder, everything else stands at the top where it is seen first."""
+        for path in paths:
+            top, name = path.split("/", 1)[0], path.rsplit("/", 1)[-1]
+            places = {"configs": "config.yaml", "checkpoints": f"checkpoints/{name}", "logs": f"logs/{name}"}
+            self.files[path] = places.get(top, name)
+
+
+@dataclass(slots=True)
+class _Trial:
+    """A trial that is not over yet."""
+
+    params: Params
+    attempts: int = 0
+    epoch: int = 0
+    seconds: float = 0.0
+    changed: dict[str, float] = field(default_factory=dict)  # numeric parameters that an exploit has changed
+    is_paused: bool = False
+
+
+class Outbox:
+    """All deliveries that are due, in the order in which their runs came up. `settle` takes out what has arrived."""
+
+    def __init__(self, read: Callable[[SweepStarted], Subject] = read_subject) -> None:
+        self._read = read
+        self.subject: Subject | None = None
+        self.due: dict[RunKey, Delivery] = {}
+        self.sequence = 0  # records folded so far
+        self.epochs = 0
+        self.is_over = False
+        self.is_paused = False
+        self.driver_pid: int | None = None  # of the newest driver
+        self.best: tuple[int, int] | None = None  # (trial, epoch) of the winner, once the sweep has ended
+        self._live: dict[int, _Trial] = {}
+        self._finals: dict[int, tuple[int, Observation]] = {}  # best epoch of every trial that may win
+        self._record_losses: list[float] = []
+        self._started_ms = 0
+
+    @property
+    def cursor(self) -> int:
+        """Every record before this one has been delivered whole."""
+        return min((delivery.since for delivery in self.due.values()), default=self.sequence)
+
+    def settle(self, key: RunKey) -> None:
+        """The delivery of `key` has arrived."""
+        del self.due[key]
+
+    def forget(self) -> None:
+        """Drop all deliveries: an earlier tracker has made them."""
+        self.due.clear()
+
+    def apply(self, record: Record) -> None:  # noqa: C901  # one case per kind of event, nothing else
+        """Fold one record in."""
+        event = record.event
+        match event:
+            case SweepStarted():
+                self._start_sweep(record, event)
+            case DriverStarted():
+                self._start_driver(record, event)
+            case TrialProposed():
+                self._propose(record, event)
+            case AttemptStarted():
+                self._start_attempt(record, event)
+            case Reported():
+                self._report(record, event)
+            case AttemptEnded():
+                self._end_attempt(record, event)
+            case TrialEnded():
+                self._end_trial(record, event)
+            case SweepPaused():
+                self._pause(record, event)
+            case SweepEnded():
+                self._end_sweep(record, event)
+            case Artifacts():
+                self._delivery(event.trial, record).carry(event.paths)
+            case _:
+                pass  # a checkpoint on its own is no result
+        self.sequence = record.sequence + 1
+
+    def identity(self, key: RunKey) -> dict[str, str]:
+        """The tags by which a run is found again."""
+        tags = {"tuneyard.sweep_id": self.known.sweep_id, "mlflow.source.name": "tuneyard", "mlflow.source.type": "JOB"}
+        if key is None:
+            return {**tags, "tuneyard.kind": "sweep", "mlflow.runName": self.known.sweep_id}
+        return {**tags, "tuneyard.kind": "trial", "tuneyard.trial": str(key), "mlflow.runName": f"trial {key}"}
+
+    @property
+    def known(self) -> Subject:
+        """The sweep; ValueError before its first record was folded in."""
+        if self.subject is None:
+            msg = "the ledger does not begin with SweepStarted"
+            raise ValueError(msg)
+        return self.subject
+
+    @property
+    def _objectives(self) -> Objectives:
+        return self.known.objectives
+
+    def _delivery(self, key: RunKey, record: Record) -> Delivery:
+        if key not in self.due:
+            self.due[key] = Delivery(record.sequence, milliseconds(record.at))
+        return self.due[key]
+
+    def _start_sweep(self, record: Record, event: SweepStarted) -> None:
+        self.subject = self._read(event)
+        delivery = self._delivery(None, record)
+        delivery.is_new = True
+        delivery.tags.update(self.subject.tags)
+        delivery.tags["tuneyard.state"] = "running"
+        delivery.params.update(self.subject.params)
+        delivery.texts["sweep.yaml"] = self.subject.resolved
+
+    def _start_driver(self, record: Record, event: DriverStarted) -> None:
+        delivery = self._delivery(None, record)
+        delivery.tags |= {"tuneyard.state": "running", "tuneyard.drivers": str(event.lease_epoch)}
+        if self.is_paused:
+            delivery.status = "RUNNING"
+        self.is_paused, self.driver_pid = False, event.pid
+
+    def _propose(self, record: Record, event: TrialProposed) -> None:
+        self._live[event.trial] = _Trial(event.params)
+        delivery = self._delivery(event.trial, record)
+        delivery.is_new = True
+        delivery.tags |= {"tuneyard.source": event.source, "tuneyard.seed": self.known.seed}
+        delivery.params.update({clean_key(name): param_text(value) for name, value in event.params.items()})
+
+    def _start_attempt(self, record: Record, event: AttemptStarted) -> None:
+        trial = self._live[event.trial]
+        trial.attempts = event.attempt
+        changed = {name: value for name, value in event.params.items() if trial.params.get(name) != value}
+        if not (changed or trial.is_paused):
+            return
+        delivery = self._delivery(event.trial, record)
+        if trial.is_paused:
+            trial.is_paused, delivery.status = False, "RUNNING"
+        for name, value in changed.items():
+            delivery.tags[clean_key(f"tuneyard.param.{name}")] = tag_text(param_text(value))
+            before, now = _number(trial.params.get(name)), _number(value)
+            if name not in trial.changed and before is not None:
+                key = clean_key(f"param/{name}")
+                delivery.points.append(Point(key, before, milliseconds(record.at), trial.epoch))
+            if now is not None:
+                trial.changed[name] = now
+        trial.params = {**trial.params, **event.params}
+
+    def _report(self, record: Record, event: Reported) -> None:
+        trial = self._live[event.trial]
+        self.epochs += 1
+        if event.epoch <= trial.epoch:
+            return  # trained again after a fault: the first value stands
+        trial.epoch, trial.seconds = event.epoch, event.seconds
+        delivery, at = self._delivery(event.trial, record), milliseconds(record.at)
+        delivery.results += 1
+        values = {clean_key(name): metric_value(v, diverged=event.diverged) for name, v in event.metrics.items()}
+        values |= {clean_key(f"param/{name}"): value for name, value in trial.changed.items()}
+        delivery.points += [Point(key, value, at, event.epoch) for key, value in values.items()]
+        if not event.diverged:
+            self._rank(record, event)
+
+    def _rank(self, record: Record, event: Reported) -> None:
+        """Keep each trial's best epoch, and the sweep's best value of each objective as a curve over epochs trained."""
+        seen = self._objectives.observe(event.metrics)
+        before = self._finals.get(event.trial)
+        scores = self._objectives.scores([seen, before[1]]) if before else [0.0, 1.0]
+        if scores[0] < scores[1]:
+            self._finals[event.trial] = (event.epoch, seen)
+        if not seen.is_finite or seen.violation > 0:
+            return
+        records = self._record_losses or [float("inf")] * len(seen.losses)
+        for i, objective in enumerate(self._objectives.objectives):
+            if seen.losses[i] < records[i]:
+                records[i] = seen.losses[i]
+                key = clean_key(f"best_{objective.name}")
+                point = Point(key, objective.value(records[i]), milliseconds(record.at), self.epochs)
+                self._delivery(None, record).points.append(point)
+        self._record_losses = records
+
+    def _end_attempt(self, record: Record, event: AttemptEnded) -> None:
+        if event.cause:
+            text = tag_text(f"{event.kind}: {cut(event.cause, _CAUSE)}")
+            self._delivery(event.trial, record).tags[f"tuneyard.attempt.{event.attempt}"] = text
+
+    def _end_trial(self, record: Record, event: TrialEnded) -> None:
+        trial, delivery = self._live.pop(event.trial), self._delivery(event.trial, record)
+        at = milliseconds(record.at)
+        rung = max((r for r in self.known.rungs if r <= trial.epoch), default=0)
+        delivery.tags |= {
+            "tuneyard.ending": event.ending,
+            "tuneyard.rung": str(rung),
+            "tuneyard.epochs": str(trial.epoch),
+            "tuneyard.attempts": str(trial.attempts),
+            "tuneyard.train_seconds": f"{trial.seconds:.3f}",
+        }
+        if event.cause:
+            delivery.tags["tuneyard.cause"] = cut(event.cause, _CAUSE)
+        if event.ending in ("failed", "diverged"):
+            self._finals.pop(event.trial, None)
+        elif event.trial in self._finals:
+            epoch, seen = self._finals[event.trial]
+            for objective, loss in zip(self._objectives.objectives, seen.losses, strict=True):
+                value = metric_value(objective.value(loss), diverged=False)
+                delivery.points.append(Point(clean_key(f"best_{objective.name}"), value, at, epoch))
+        delivery.status, delivery.end_ms = _STATUS.get(event.ending, "FAILED"), at
+
+    def _pause(self, record: Record, event: SweepPaused) -> None:
+        self.is_paused = True
+        delivery = self._delivery(None, record)
+        delivery.tags |= {"tuneyard.state": "paused", "tuneyard.reason": tag_text(event.reason)}
+        delivery.status = "SCHEDULED"
+        for number, trial in self._live.items():
+            trial.is_paused = True
+            self._delivery(number, record).status = "SCHEDULED"
+
+    def _end_sweep(self, record: Record, event: SweepEnded) -> None:
+        self.is_over, self.is_paused = True, False
+        at = milliseconds(record.at)
+        for number in self._live:
+            left = self._delivery(number, record)
+            left.tags["tuneyard.ending"], left.status, left.end_ms = "interrupted", "KILLED", at
+        self._live.clear()
+        delivery = self._delivery(None, record)
+        delivery.tags |= {"tuneyard.state": event.ending, "tuneyard.reason": tag_text(event.reason)}
+        delivery.status = "FINISHED" if event.ending == "completed" else "FAILED"
+        delivery.end_ms = at
+        delivery.carry(("report/report.html", "report/report.json", "report/best.yaml"))
+        self._crown(delivery)
+
+    def _crown(self, delivery: Delivery) -> None:
+        numbers = sorted(self._finals)
+        scores = self._objectives.scores([self._finals[n][1] for n in numbers])
+        if not numbers:
+            return
+        winner = min(zip(scores, numbers, strict=True))[1]
+        epoch, seen = self._finals[winner]
+        self.best = (winner, epoch)
+        values = [f"{o.value(x):.6g}" for o, x in zip(self._objectives.objectives, seen.losses, strict=True)]
+        delivery.tags |= {
+            "tuneyard.best_trial": str(winner),
+            "tuneyard.best_epoch": str(epoch),
+            "tuneyard.best_value": ", ".join(values),
+        }
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
