@@ -1,0 +1,110 @@
+"""Stands between a local job and whoever submitted it, so that the job's exit code survives the submitter.
+
+Run as a script by `cluster/local.py`: `_supervisor.py RECORD LOG ATTEMPT ARGV...`. Says `started` on stdout once the
+record is on disk, or the reason why the job could not be started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+LEAVE_S: Final = 5.0  # what the job started gets this long to end by itself once the job is gone
+
+
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """Replace the record as a whole: a reader sees the old one or the new one."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps(record))
+    partial.replace(path)
+
+
+def process_mark(pid: int) -> str | None:
+    """What tells this process from a later one with the same number: boot and start tick; None where it is gone.
+
+    Read from the kernel's counters, so that a step of the wall clock changes nothing.
+    """
+    try:
+        start = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + "/" + start
+    except (FileNotFoundError, ProcessLookupError):
+        return None if Path("/proc/self").exists() else _portable_mark(pid)
+
+
+def _portable_mark(pid: int) -> str | None:
+    import psutil
+
+    try:
+        return str(psutil.Process(pid).create_time())
+    except psutil.NoSuchProcess:
+        return None
+
+
+def supervise(record_path: Path, log_path: Path, attempt: int, argv: list[str]) -> int:
+    """Start `argv`, record its process, wait for it, record its exit code; returns 0 unless it could not start."""
+    with log_path.open("ab") as log:
+        try:
+            job = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        except OSError as error:
+            sys.stdout.write(f"{argv[0]} cannot be started: {error.strerror or error}")
+            return 1
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _forward_to(job))
+    record: dict[str, Any] = {
+        "attempt": attempt,
+        "argv": argv,
+        "pid": job.pid,
+        "mark": process_mark(job.pid),
+        "supervisor": os.getpid(),
+        "supervisor_mark": process_mark(os.getpid()),
+    }
+    write_record(record_path, record)
+    sys.stdout.write("started")
+    sys.stdout.flush()
+    os.close(1)
+    code = job.wait()
+    end_session()
+    write_record(record_path, {**record, "exit_code": code, "ended_at": time.time()})
+    return 0
+
+
+def end_session() -> None:
+    """End whatever the job has left behind: every other process of this session, waited for, then killed.
+
+    A job that dies by SIGKILL cannot end its own children, and some of Ray's outlive it by minutes.
+    """
+    deadline = time.monotonic() + LEAVE_S
+    while (left := _others_of_session()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _others_of_session() -> list[int]:
+    session, found = os.getsid(0), []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, IndexError):
+            state, _, _, owner = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+            if int(owner) == session and state != "Z" and int(entry.name) != os.getpid():
+                found.append(int(entry.name))
+    return found
+
+
+def _forward_to(job: subprocess.Popen[bytes]) -> Any:  # noqa: ANN401  # the signal module's own handler type
+    def forward(number: int, _frame: FrameType | None) -> None:
+        job.send_signal(number)
+
+    return forward
+
+
+if __name__ == "__main__":
+    sys.exit(supervise(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]))

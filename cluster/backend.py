@@ -1,0 +1,92 @@
+"""The one protocol between the rest of Tuneyard and any place where a job can run; a new place is one new file here.
+
+A backend file `cluster/<name>.py` defines `build(location) -> Backend`. Names that start with `_` are no backends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+
+class JobError(Exception):
+    """A backend refused a job or cannot reach it; the text is meant for a person."""
+
+
+class UnknownJobError(JobError):
+    """No job of this id was ever submitted here."""
+
+
+class JobState(StrEnum):
+    """Where a job stands; the last three are its endings."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the job's process is gone for good."""
+        return self not in (JobState.PENDING, JobState.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """What to run: an argument list, never a shell line.
+
+    `attempt` counts from 1: the same attempt submitted again is the same job, a higher one starts an ended job anew.
+    `folder` is the working directory; `env` is added to the submitter's own environment, None removes a variable.
+    """
+
+    job_id: str
+    argv: tuple[str, ...]
+    folder: str
+    attempt: int = 1
+    env: Mapping[str, str | None] = field(default_factory=dict)
+    cpu: float = 0.0
+    gpu: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """What is known of a job. `exit_code` is None while it runs, and where it was killed before it could say."""
+
+    job_id: str
+    attempt: int
+    state: JobState
+    exit_code: int | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LogChunk:
+    """Text that a job wrote, and the offset from which to ask on."""
+
+    text: str
+    next_offset: int
+
+
+class Backend(Protocol):
+    """A place where jobs run. Every method may be called from another process than the one that submitted."""
+
+    def submit(self, request: JobRequest) -> JobStatus:
+        """Start the job, or return the status of the one that this request started before.
+
+        JobError where the command cannot be started, or where an earlier attempt of the job still runs.
+        """
+
+    def status(self, job_id: str) -> JobStatus:
+        """Where the job stands; UnknownJobError for an id that was never submitted."""
+
+    def stop(self, job_id: str, *, wait_s: float = 30.0) -> JobStatus:
+        """Interrupt the job, wait for a clean end, then kill what is left of it. A job that is over stays as it is.
+
+        Blocks for `wait_s` and a few seconds at most; `wait_s=0` kills at once. UnknownJobError as in `status`.
+        """
+
+    def logs(self, job_id: str, *, offset: int = 0) -> LogChunk:
+        """What the job wrote from byte `offset` on, after its end too; UnknownJobError as in `status`."""

@@ -1,0 +1,149 @@
+"""Commands that look at sweeps: list, show, report, best, ui, sync."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service import settings
+from service.cli_text import SweepArgument, examples
+from service.errors import SweepNotFoundError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file to `app`."""
+    app.command("list", epilog=examples("tuneyard list", "tuneyard list --json"))(list_sweeps)
+    app.command(epilog=examples("tuneyard show", "tuneyard show digits --trials 50", "tuneyard show --json"))(show)
+    app.command(epilog=examples("tuneyard report --open", "tuneyard report digits --output digits.html"))(report)
+    app.command(epilog=examples("tuneyard best", "tuneyard best digits --output best.yaml"))(best)
+    app.command(epilog=examples("tuneyard ui", "tuneyard ui --port 5001"))(ui)
+    app.command(epilog=examples("tuneyard sync digits"))(sync)
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write it to this file.")]
+
+
+def list_sweeps(as_json: Json = False) -> None:
+    """List all sweeps, the newest first."""
+    from service.overview import rows, table
+    from service.progress_view import console
+
+    found = rows(settings.home())
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+    elif found:
+        console().print(table(found))
+    else:
+        typer.echo(f"there are no sweeps under {settings.home()}; start one with: tuneyard run sweep.yaml")
+
+
+def show(
+    sweep: SweepArgument = None,
+    trials: Annotated[int, typer.Option(help="How many trials to show, the best first.", min=0)] = 20,
+    as_json: Json = False,
+) -> None:
+    """Show how a sweep stands, with its trials."""
+    from service.overview import details, print_details
+    from service.sweeps import find
+
+    found = details(settings.home(), find(settings.home(), sweep))
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+    else:
+        print_details(found, trials)
+
+
+def report(
+    sweep: SweepArgument = None,
+    output: Output = None,
+    open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+) -> None:
+    """Print where a sweep's report is, or open it.
+
+    The report is one HTML page that needs nothing else. That of a sweep that still runs says how it stands.
+    """
+    path = _report_file(sweep, "report/report.html")
+    if output is not None:
+        output.write_bytes(path.read_bytes())
+        path = output.absolute()
+    typer.echo(path)
+    if open_it:
+        import webbrowser
+
+        webbrowser.open(path.as_uri())
+
+
+def best(sweep: SweepArgument = None, output: Output = None) -> None:
+    """Print the best trial's LightningCLI config.
+
+    It trains that trial again without Tuneyard.
+    """
+    text = _report_file(sweep, "report/best.yaml").read_text()
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        output.write_text(text)
+        typer.echo(f"{output}: train it again with `python your_lightning_cli.py fit --config {output}`")
+
+
+def ui(
+    port: Annotated[int, typer.Option(help="Where to serve.", min=1, max=65535)] = 5000,
+    host: Annotated[
+        str, typer.Option(help="An address of this machine; MLflow asks nobody who they are.")
+    ] = "127.0.0.1",
+) -> None:
+    """Serve MLflow's pages on the local store."""
+    import os
+
+    from service.tuning.tracking_server import mlflow_environment, mlflow_ui_command
+
+    command = mlflow_ui_command(settings.home(), host, port)
+    typer.echo(f"MLflow on http://{host}:{port} (its first page takes some seconds; Ctrl-C ends it)")
+    sys.stdout.flush()
+    os.execvpe(command[0], command, mlflow_environment())  # noqa: S606  # an argument list of ours, no shell
+
+
+def sync(sweep: SweepArgument = None) -> None:
+    """Deliver to MLflow what it has not got yet.
+
+    For instance because it was away while the sweep ran. Delivering twice changes nothing.
+    """
+    import subprocess
+
+    from service.launch import is_running
+    from service.sweeps import find
+
+    found = find(settings.home(), sweep)
+    if is_running(settings.home(), found):
+        typer.echo(f"{found.id} is running: its own driver delivers to MLflow")
+        return
+    command = [sys.executable, "-P", "-m", "service.tuning.tracking", str(found.folder), "--home", str(settings.home())]
+    done = subprocess.run(command, check=False)
+    if done.returncode == 0:
+        typer.echo(f"MLflow has everything of {found.id}")
+    raise typer.Exit(1 if done.returncode else 0)
+
+
+def _report_file(text: str | None, name: str) -> Path:
+    """A file of the sweep's report: as its driver left it at the end, or written now as far as its record tells."""
+    from service.launch import FINAL_STATES, state
+    from service.spec import SweepSpec
+    from service.sweeps import find
+    from service.tuning.outcome import write_report
+    from service.tuning.sweep_folder import read_job
+
+    sweep = find(settings.home(), text)
+    is_final = state(settings.home(), sweep) in FINAL_STATES and sweep.path(name).exists()
+    if not is_final and sweep.path("ledger").exists():
+        write_report(sweep.folder, SweepSpec.from_dict(read_job(sweep.folder).spec))
+    if not sweep.path(name).exists():
+        msg = (
+            f"no trial of {sweep.id} has reported yet, so there is no {name}; watch it with `tuneyard watch {sweep.id}`"
+        )
+        raise SweepNotFoundError(msg)
+    return sweep.path(name)

@@ -1,0 +1,108 @@
+"""Starts, resumes, watches and stops a sweep's driver on this machine: where sweep folders meet the local backend."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from cluster.backend import Backend, JobError, JobRequest, JobStatus, UnknownJobError
+from cluster.local import build
+from service.errors import BackendError, Fault, SpecError, SweepRunningError
+from service.settings import python_path
+from service.sweeps import Sweep, create, every, one_at_a_time, sweeps_folder
+from service.tuning.sweep_folder import Job
+
+FINAL_STATES: Final = ("completed", "failed")
+ENDED_STATES: Final = (*FINAL_STATES, "paused", "refused")
+_LOG_TAIL = 15
+
+
+def backend(home: Path) -> Backend:
+    """The local backend, whose job folders are the sweeps' own."""
+    return build(str(sweeps_folder(home)))
+
+
+def start(home: Path, job: Job) -> Sweep:
+    """Make a sweep and start its driver. SpecError where a sweep of the same name is running."""
+    name = job.spec["name"]
+    with one_at_a_time(home):
+        for other in every(home):
+            if other.name == name and is_running(home, other):
+                message = (
+                    f"a sweep of this name is running: {other.id}. Watch it with `tuneyard watch {other.id}`, "
+                    f"stop it with `tuneyard stop {other.id}`, or give this one another name with `--name`"
+                )
+                raise SpecError([Fault(message, path="name", given=name)])
+        sweep = create(home, job, {"folder": str(Path.cwd())})
+        _submit(home, sweep, attempt=1)
+    return sweep
+
+
+def resume(home: Path, sweep: Sweep) -> None:
+    """Start a driver again on a sweep that has none. SweepRunningError where it has one, or is over for good."""
+    with one_at_a_time(home):
+        if is_running(home, sweep):
+            msg = f"{sweep.id} is running; watch it with `tuneyard watch {sweep.id}`"
+            raise SweepRunningError(msg)
+        progress = sweep.progress() or {}
+        if progress.get("state") in FINAL_STATES:
+            msg = f"{sweep.id} has {progress['state']}: {progress.get('reason', '')}; there is nothing left to resume"
+            raise SweepRunningError(msg)
+        if progress:
+            sweep.write_progress({**progress, "state": "starting", "reason": "resuming"})
+        status = job_status(home, sweep)
+        _submit(home, sweep, attempt=status.attempt + 1 if status else 1)
+
+
+def is_running(home: Path, sweep: Sweep) -> bool:
+    """Whether a driver is at work on the sweep."""
+    status = job_status(home, sweep)
+    return status is not None and not status.state.is_over
+
+
+def job_status(home: Path, sweep: Sweep) -> JobStatus | None:
+    """The status of the sweep's newest driver; None where none was ever started here."""
+    try:
+        return backend(home).status(sweep.id)
+    except UnknownJobError:
+        return None
+
+
+def state(home: Path, sweep: Sweep) -> str:
+    """One word: starting, running, paused, completed, failed, or interrupted where the driver died without a word."""
+    said = str((sweep.progress() or {}).get("state", "starting"))
+    if said in FINAL_STATES or is_running(home, sweep):
+        return said
+    return said if said in ENDED_STATES else "interrupted"
+
+
+def stop(home: Path, sweep: Sweep, *, wait_s: float) -> JobStatus:
+    """Stop the sweep's driver and wait for it; `wait_s=0` kills it."""
+    with _plain_errors():
+        return backend(home).stop(sweep.id, wait_s=wait_s)
+
+
+def log_tail(home: Path, sweep: Sweep) -> str:
+    """The last lines the driver wrote."""
+    with _plain_errors():
+        return "\n".join(backend(home).logs(sweep.id).text.splitlines()[-_LOG_TAIL:])
+
+
+def _submit(home: Path, sweep: Sweep, attempt: int) -> None:
+    argv = (sys.executable, "-P", "-m", "service.tuning.driver", str(sweep.folder), "--home", str(home))
+    # -P keeps the user's folder off the driver's path, where a `service` of theirs would hide ours.
+    environment = {"PYTHONPATH": python_path(Path(__file__).parent.parent), "RAY_ADDRESS": None}
+    folder = str(sweep.launch().get("folder") or sweep.folder)
+    with _plain_errors():
+        backend(home).submit(JobRequest(sweep.id, argv, folder, attempt, environment))
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    try:
+        yield
+    except JobError as error:
+        raise BackendError(str(error)) from error

@@ -1,0 +1,145 @@
+"""What `list` and `show` say of sweeps, as plain data and as tables."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from service.launch import state
+from service.progress_view import console, duration, ended, line, number, parameters, short_names
+from service.sweeps import Sweep, every
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from service.tuning.history import History, Trial
+
+
+def rows(home: Path) -> list[dict[str, Any]]:
+    """One object per sweep, the newest first: id, name, state, trials over and planned, best value, age in seconds."""
+    return [_row(home, sweep) for sweep in every(home)]
+
+
+def _row(home: Path, sweep: Sweep) -> dict[str, Any]:
+    progress = sweep.progress() or {}
+    best = progress.get("best") or {}
+    return {
+        "sweep_id": sweep.id,
+        "name": sweep.name,
+        "state": state(home, sweep),
+        "trials_ended": ended(progress),
+        "trials_total": progress.get("trials", {}).get("total"),
+        "metric": (progress.get("metric") or {}).get("name"),
+        "best": best.get("value"),
+        "age_s": round(time.time() - sweep.created_at, 1),
+    }
+
+
+def table(found: list[dict[str, Any]]) -> Table:
+    """`rows` for a person."""
+    from rich.table import Table
+
+    shown = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("sweep", "state", "trials", "metric", "best", "age"):
+        shown.add_column(column, no_wrap=column == "sweep")
+    for row in found:
+        total = "" if row["trials_total"] is None else f"/{row['trials_total']}"
+        best = "" if row["best"] is None else number(row["best"])
+        trials, age = f"{row['trials_ended']}{total}", duration(row["age_s"])
+        shown.add_row(row["sweep_id"], row["state"], trials, row["metric"] or "", best, age)
+    return shown
+
+
+def details(home: Path, sweep: Sweep) -> dict[str, Any]:
+    """A sweep with all its trials, the best first, as its ledger tells."""
+    from service.spec import SweepSpec
+    from service.tuning.history import History
+    from service.tuning.ledger import read_ledger
+
+    spec = SweepSpec.from_dict(sweep.spec())
+    history = History.of(spec.objectives, read_ledger(sweep.folder))
+    names = {"report": "report/report.html", "best_config": "report/best.yaml", "log": "logs/driver.log"}
+    return {
+        "sweep_id": sweep.id,
+        "state": state(home, sweep),
+        "folder": str(sweep.folder),
+        **{key: str(sweep.path(name)) for key, name in names.items() if sweep.path(name).exists()},
+        "progress": sweep.progress() or {},
+        "metric": {"name": spec.objectives.objectives[0].name, "goal": spec.objectives.objectives[0].goal},
+        "trials": _trials(history),
+    }
+
+
+def _trials(history: History) -> list[dict[str, Any]]:
+    best_epochs = dict(history.ranking())
+    order = [*best_epochs, *(t.number for t in history.trials if t.number not in best_epochs)]
+    return [_trial(history, history.trials[n], best_epochs.get(n)) for n in order]
+
+
+def _trial(history: History, trial: Trial, best_epoch: int | None) -> dict[str, Any]:
+    epoch = best_epoch or trial.epoch
+    metrics = trial.metrics.get(epoch, {})
+    return {
+        "trial": trial.number,
+        "status": str(trial.status),
+        "epoch": trial.epoch,
+        "value": metrics.get(history.objectives.objectives[0].name),
+        "best_epoch": best_epoch,
+        "metrics": metrics,
+        "params": trial.params,
+        "attempts": trial.attempt,
+        "seconds": round(trial.seconds, 3),
+        "cause": trial.cause,
+    }
+
+
+def print_details(found: dict[str, Any], limit: int) -> None:
+    """`details` for a person: a line on the whole, then the best `limit` trials."""
+    out = console()
+    out.print(found["sweep_id"], style="bold")
+    progress = found["progress"]
+    out.print(line({**progress, "state": found["state"]}) if progress else found["state"], markup=False)
+    for key in ("folder", "report", "best_config", "log"):
+        if key in found:
+            out.print(f"{key.replace('_', ' '):<12}{found[key]}", markup=False, soft_wrap=True)
+    if found["trials"] and limit:
+        drawn = _trial_table(found, limit, _columns)
+        fits = out.measure(drawn).maximum <= out.width
+        out.print(drawn if fits else _trial_table(found, limit, _one_column))
+    if len(found["trials"]) > limit:
+        out.print(f"and {len(found['trials']) - limit} more; show them with --trials {len(found['trials'])}")
+    for trial in found["trials"]:
+        if trial["status"] == "failed":
+            out.print(f"trial {trial['trial']} failed: {trial['cause']}", markup=False, soft_wrap=True)
+
+
+Cells = Callable[[list[str], dict[str, Any]], dict[str, str]]
+
+
+def _columns(names: list[str], params: dict[str, Any]) -> dict[str, str]:
+    """A cell for each parameter."""
+    short = short_names(names)
+    return {short[name]: number(params[name]) if name in params else "" for name in names}
+
+
+def _one_column(_names: list[str], params: dict[str, Any]) -> dict[str, str]:
+    """All parameters in one cell, for a terminal too narrow for a column each."""
+    return {"parameters": parameters(params)}
+
+
+def _trial_table(found: dict[str, Any], limit: int, cells: Cells) -> Table:
+    from rich.table import Table
+
+    names = list(dict.fromkeys(name for trial in found["trials"] for name in trial["params"]))
+    drawn = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("trial", "status", "epochs", f"best {found['metric']['name']}"):
+        drawn.add_column(column, no_wrap=True)
+    for column in cells(names, {}):
+        drawn.add_column(column)
+    for trial in found["trials"][:limit]:
+        value = "" if trial["value"] is None else number(trial["value"])
+        values = cells(names, trial["params"]).values()
+        drawn.add_row(str(trial["trial"]), trial["status"], str(trial["epoch"]), value, *values)
+    return drawn

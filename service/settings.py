@@ -1,0 +1,43 @@
+"""Every environment variable Tuneyard reads outside a sweep's job, once, and the data folder they lead to."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Final
+
+HOME_VARIABLE: Final = "TUNEYARD_HOME"
+_data_dir: ContextVar[Path | None] = ContextVar("data_dir", default=None)
+
+
+def use_data_dir(folder: Path | None) -> None:
+    """Prefer `folder` over the environment for the rest of this command; None leaves the choice to it."""
+    _data_dir.set(folder)
+
+
+def home() -> Path:
+    """The data folder, absolute: `--data-dir`, else TUNEYARD_HOME, else `.tuneyard` in the user's own folder."""
+    chosen = _data_dir.get() or Path(os.environ.get(HOME_VARIABLE) or "~/.tuneyard")
+    return chosen.expanduser().absolute()
+
+
+def python_path(*first: Path) -> str:
+    """PYTHONPATH for a subprocess that has to find `first` before what the variable holds already."""
+    return os.pathsep.join([*map(str, first), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def ray_address() -> str | None:
+    """RAY_ADDRESS, with which Ray would join a cluster that happens to run; sweeps ignore it on purpose."""
+    return os.environ.get("RAY_ADDRESS") or None
+
+
+def tracking_uri() -> str | None:
+    """MLFLOW_TRACKING_URI, which sweeps ignore in favour of `tracking.uri` in the sweep file."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or None
+
+
+def temporary_folder() -> Path:
+    """Where Ray keeps its session files, unless it is told otherwise."""
+    return Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())

@@ -1,0 +1,54 @@
+"""From a sweep file to the job that a driver is given: loads it, has its parameter paths checked, notes the facts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from service.errors import Fault, SpecError
+from service.facts import gather
+from service.spec import SweepSpec, load_sweep
+from service.sweeps import new_id
+from service.tuning.sweep_folder import Job
+
+OURS: Final = ("service", "trainables", "cluster")
+
+
+def prepare(path: Path, overrides: Sequence[str], *, signatures: bool) -> Job:
+    """The job of a sweep file. SpecError with every fault that shows without importing the user's code.
+
+    With `signatures`, the sweep's first worker checks the parameter paths against the real classes before any trial.
+    """
+    spec = load_sweep(path, overrides)
+    root = code_root(path, spec)
+    refuse_our_names(root, str(path))
+    facts = gather(spec.fit, root)
+    return Job(
+        new_id(spec.name), spec.to_dict(), str(root), facts=facts, checks_signatures=signatures, source=str(path)
+    )
+
+
+def refuse_our_names(root: Path, file: str) -> None:
+    """SpecError where the user's code has a top-level module with a name of ours: only one of them could be found."""
+    taken = [name for name in OURS if (root / name / "__init__.py").exists() or (root / f"{name}.py").exists()]
+    if taken and root != Path(__file__).resolve().parent.parent:
+        message = "a package of yours has the name of one of Tuneyard's, and only one of the two could be imported"
+        allowed = f"any names but {', '.join(OURS)}"
+        raise SpecError([Fault(message, "code.root", file, given=str(root / taken[0]), allowed=allowed)])
+
+
+def check(path: Path, spec: SweepSpec) -> None:
+    """SpecError with all that the real signatures of model, data, optimizer and trainer say against the paths."""
+    from service.signatures import check_signatures
+
+    root = code_root(path, spec)
+    said = check_signatures(spec.fit, spec.parameters, max_epochs=spec.max_epochs, code_root=root)
+    if said.faults:
+        raise SpecError([replace(fault, file=fault.file or str(path)) for fault in said.faults])
+
+
+def code_root(path: Path, spec: SweepSpec) -> Path:
+    """The folder that holds the user's code: `code.root`, relative to the sweep file."""
+    return (path.parent / spec.code.root).resolve()

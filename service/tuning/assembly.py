@@ -1,0 +1,125 @@
+"""From a resolved sweep file to the parts that decide it: objectives, searcher, scheduler, limits, first points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from service.distributions import Constant
+from service.plugins import find
+from service.spec import SweepSpec
+from service.tuning.decisions import Decider
+from service.tuning.events import Params
+from service.tuning.history import History
+from service.tuning.limits import Limits
+from service.tuning.retention import RetentionPolicy
+from service.tuning.strategy import Scheduler, Searcher
+
+SAVES_PER_TRIAL: Final = 10  # for schedulers without inner rungs: a restart loses at most a tenth of a trial
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything that a driver needs from the sweep file."""
+
+    decider: Decider
+    retention: RetentionPolicy
+    rungs: tuple[int, ...]
+    checkpoint_epochs: tuple[int, ...]
+    point_warnings: tuple[str, ...]
+
+
+def build(spec: SweepSpec, history: History, defaults: Mapping[str, Any]) -> Parts:
+    """The parts of `spec`, ready to go on from `history`."""
+    space, objectives = spec.space, spec.objectives
+    searcher = find("searchers", spec.search.name).build(spec.search_options(), space, objectives, spec.seed)
+    options = spec.scheduler_options()
+    plugin = find("schedulers", spec.scheduler.name)
+    scheduler = plugin.build(options, objectives, space, spec.seed)
+    rungs = tuple(plugin.rungs(options))
+    points, warnings = first_points(spec, defaults)
+    decider = Decider(
+        searcher=cast("Searcher", searcher),
+        scheduler=cast("Scheduler", scheduler),
+        limits=limits_of(spec),
+        history=history,
+        first_points=points,
+        space=space,
+        seed=spec.seed,
+        warnings=list(warnings),
+    )
+    retention = RetentionPolicy(spec.checkpoints.save_sweep_best, spec.checkpoints.save_trial_latest)
+    return Parts(decider, retention, rungs, checkpoint_epochs(rungs, spec.checkpoints.every_epochs), warnings)
+
+
+def limits_of(spec: SweepSpec) -> Limits:
+    """The limits that `spec` sets."""
+    return Limits(
+        max_epochs=spec.max_epochs,
+        max_trials=spec.budget.max_trials,
+        max_failed_trials=spec.budget.max_failed_trials,
+        max_restarts=spec.failure.max_restarts,
+        wall_clock_s=spec.budget.wall_clock_s,
+        cpu_hours=spec.budget.cpu_hours,
+        gpu_hours=spec.budget.gpu_hours,
+        cpu_per_trial=spec.resources.cpu,
+        gpu_per_trial=spec.resources.gpu,
+    )
+
+
+def checkpoint_epochs(rungs: tuple[int, ...], every_epochs: int | None) -> tuple[int, ...]:
+    """The epochs after which a trial always saves: its rungs and every so many, and the end."""
+    last = rungs[-1]
+    if every_epochs is None and len(rungs) == 1:
+        every_epochs = max(1, last // SAVES_PER_TRIAL)
+    steps = range(every_epochs, last + 1, every_epochs) if every_epochs else ()
+    return tuple(sorted({*rungs, *steps}))
+
+
+Points = list[tuple[str, Params]]
+
+
+def first_points(spec: SweepSpec, defaults: Mapping[str, Any]) -> tuple[Points, tuple[str, ...]]:
+    """(source, params) of the trials that come before the searcher's, and why a point was left out."""
+    points: Points = []
+    warnings: tuple[str, ...] = ()
+    if spec.search.start_from_defaults and spec.search.name != "grid":
+        params, reason = _defaults_inside(spec, defaults)
+        if params is not None:
+            points.append(("defaults", params))
+        else:
+            warnings = (f"your own defaults are not tried first: {reason}",)
+    points += [("start_point", dict(point)) for point in spec.search.start_points]
+    return points, warnings
+
+
+def _defaults_inside(spec: SweepSpec, defaults: Mapping[str, Any]) -> tuple[Params | None, str]:
+    """The user's own values as a point of the search space, or None and why they are not one."""
+    space = spec.space
+    known = {
+        **{name: value for name in space.names if (value := _lookup(spec.fit or {}, name)) is not None},
+        **defaults,
+    }
+    params: Params = {}
+    for name in space.names:
+        if not space.is_active(name, params):
+            continue
+        parameter = space[name]
+        if isinstance(parameter, Constant):
+            params[name] = parameter.value
+        elif name in known:
+            params[name] = known[name]
+        else:
+            return None, f"{name} has no default"
+    problems = space.problems(params)
+    return (None, problems[0]) if problems else (params, "")
+
+
+def _lookup(config: Mapping[str, Any], path: str) -> Any:  # noqa: ANN401  # whatever the user's config holds
+    node: Any = config
+    for part in path.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            return None
+        node = node[part]
+    return node

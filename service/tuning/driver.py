@@ -1,0 +1,308 @@
+"""The process of a sweep's job: spec -> decisions -> Ray Tune -> report. Started with the sweep's storage folder.
+
+`python -m service.tuning.driver STORAGE --home HOME` runs or resumes the sweep in STORAGE. Exit codes: 0 over and well,
+1 over but failed, 2 the sweep cannot run as it stands, 3 paused (resume goes on), 4 another driver has it.
+SIGINT and SIGTERM pause it cleanly; a second one ends it at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import json
+import logging
+import math
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Final
+
+from service.errors import Fault, SweepRunningError, TuneyardError
+from service.spec import SweepSpec
+from service.tuning import ray_environment
+from service.tuning.assembly import Parts, build, first_points
+from service.tuning.clock import steady_clock
+from service.tuning.conductor import Conductor
+from service.tuning.events import AttemptStarted, DriverStarted, SweepStarted
+from service.tuning.history import History
+from service.tuning.ledger import Ledger
+from service.tuning.outcome import leave_report, seed_of
+from service.tuning.progress import snapshot
+from service.tuning.signature_request import request_of
+from service.tuning.storage import FolderStorage
+from service.tuning.sweep_folder import DRAIN_FILE, LOCK_FILE, PROGRESS_FILE, WARM_UP, Job, read_job, write_job
+from service.tuning.tracker_process import TrackerProcess
+from service.tuning.watchdog import Watchdog
+
+log: Final = logging.getLogger(__name__)
+PROGRESS_PERIOD_S: Final = 0.5
+TERM_GRACE_S: Final = 25.0  # Kubernetes gives 30 s between SIGTERM and SIGKILL
+OVER, FAILED, UNRUNNABLE, PAUSED, TAKEN = range(5)
+
+
+class Driver:
+    """One sweep from its storage folder to its end, or to a pause."""
+
+    def __init__(self, folder: Path, home: Path) -> None:
+        self.folder, self.home = folder, home
+        self.storage = FolderStorage(folder)
+        self.job: Job = read_job(folder)
+        self.spec = SweepSpec.from_dict(self.job.spec)
+        clock = steady_clock()
+        ledger = Ledger(self.storage, clock)
+        records = ledger.open()
+        history = History.of(self.spec.objectives, records)
+        self.parts: Parts = build(self.spec, history, self.job.defaults)
+        self.conductor = Conductor(self.parts.decider, ledger, self.storage, self.parts.retention, clock)
+        self.warnings = self.parts.decider.warnings
+        self.watchdog = Watchdog(self.spec.failure.report_timeout_s)
+        self.pause_reason: str | None = None
+        self.state = "starting"
+        self.faults: list[dict[str, Any]] = []
+        self.tracking: dict[str, Any] = {"delivered": None, "lag": None}
+
+    @property
+    def history(self) -> History:
+        """The sweep so far."""
+        return self.conductor.history
+
+    def warm_up(self, slot: int) -> dict[str, Any]:
+        """The first task of a worker: the first worker of a sweep that has not begun checks its signatures, too."""
+        is_first = slot == 0 and self.history.sequence == 0 and self.job.checks_signatures
+        root = None if self.job.code_root is None else Path(self.job.code_root)
+        parameters = self.spec.parameters
+        request = request_of(self.spec.fit, parameters, max_epochs=self.spec.max_epochs, code_root=root)
+        return {WARM_UP: request if is_first else None, "is_first": slot == 0}
+
+    def ready(self, message: dict[str, Any]) -> None:
+        """A worker is warm. The sweep begins with what the first one has found, or ends before it has begun."""
+        if message["faults"]:
+            self.faults = self.faults or message["faults"]
+            self.conductor.give_up()
+        elif message["is_first"]:
+            if message["defaults"]:
+                self.job = replace(self.job, defaults=message["defaults"])
+                write_job(self.folder, self.job)
+                points, warnings = first_points(self.spec, self.job.defaults)
+                self.parts.decider.first_points = points
+                self.warnings[:] = [w for w in self.warnings if w not in self.parts.point_warnings] + list(warnings)
+            self.take_over()
+            self.state, self.conductor.is_open = "running", True
+
+    def worker_lost(self, cause: str) -> None:
+        """A worker died while it imported the training code: that is no accident."""
+        self.ready(
+            {"faults": [asdict(Fault("a worker died while it imported what it has to train", "fit", given=cause))]}
+        )
+
+    def take_over(self) -> None:
+        """Put on record that this driver has the sweep, and that nothing of an earlier one runs any more."""
+        if self.history.sequence == 0:
+            self.conductor.commit([SweepStarted(self.job.sweep_id, self.job.spec, self.job.facts)])
+        self.conductor.commit([DriverStarted(self.history.lease_epoch + 1, socket.gethostname(), os.getpid())])
+        self.conductor.interrupt_running("the driver before was lost")
+        self.storage.delete(DRAIN_FILE)
+
+    def pause(self, reason: str) -> None:
+        """Let every running attempt save with its next report, and start no other."""
+        self.pause_reason = self.pause_reason or reason
+        self.conductor.is_draining = True
+        with contextlib.suppress(OSError):  # then running attempts save at their next checkpoint epoch only
+            self.storage.replace(DRAIN_FILE, reason.encode())
+
+    def assign(self, started: AttemptStarted) -> dict[str, Any]:
+        """What a worker needs to run `started`, beside what all attempts share (`shared`)."""
+        trial = self.history.trials[started.trial]
+        return {
+            "trial": started.trial,
+            "attempt": started.attempt,
+            "params": started.params,
+            "checkpoint": _checkpoint_fields(started),
+            "save_above": self._save_above(),
+            "seconds_before": trial.seconds,
+        }
+
+    def shared(self) -> dict[str, Any]:
+        """What all attempts of the sweep share."""
+        objectives = self.spec.objectives
+        single = objectives.objectives[0] if len(objectives.objectives) == 1 else None
+        return {
+            "sweep_id": self.job.sweep_id,
+            "fit": self.spec.fit,
+            "metrics": list(objectives.metrics),
+            "goals": {o.name: o.goal for o in objectives.objectives},
+            "seed": seed_of(self.spec),
+            "max_epochs": self.spec.max_epochs,
+            "checkpoint_epochs": list(self.parts.checkpoint_epochs),
+            "storage": str(self.folder),
+            "code_root": self.job.code_root,
+            "best_metric": None if single is None else [single.name, single.goal],
+            "cpus": self.spec.resources.cpu,
+        }
+
+    def _save_above(self) -> float | None:
+        """The loss that an epoch has to beat to be among the best that are kept; None where only rungs are saved."""
+        keep = self.spec.checkpoints.save_sweep_best
+        ranking = self.history.ranking()
+        if len(self.spec.objectives.objectives) > 1 or keep == 0:
+            return None
+        if len(ranking) < keep:
+            return math.inf
+        number, epoch = ranking[keep - 1]
+        return self.history.trials[number].curve[epoch].losses[0]
+
+    def write_progress(self) -> None:
+        """Leave a snapshot for whoever watches."""
+        with self.conductor.lock:
+            shot = snapshot(self.history, self.parts.rungs, self.parts.decider.limits, self.conductor.elapsed_s)
+        reason = self.pause_reason or (self.history.ended.reason if self.history.ended else "")
+        about = {
+            "sweep_id": self.job.sweep_id,
+            "name": self.spec.name,
+            "state": self.state,
+            "reason": reason,
+            "tracking": self.tracking,
+            "pid": os.getpid(),
+            "warnings": self.warnings,
+            "faults": self.faults,
+        }
+        self.storage.replace(PROGRESS_FILE, json.dumps({**shot, **about}).encode())
+
+    def run(self) -> int:
+        """Run the sweep to its end or pause; the process's exit code."""
+        ray_environment.prepare()
+        from service.tuning.ray_session import run_attempts  # ray takes seconds to import
+
+        self.conductor.is_open = False
+        with TrackerProcess(self.folder, self.home) as tracker, self._progress(tracker):
+            error = run_attempts(self.conductor, self)
+            code = self._close(error)
+            if self.history.sequence:
+                tracker.finish(self._note_tracking)
+        self.write_progress()
+        return code
+
+    def _close(self, error: BaseException | None) -> int:
+        """Settle what is still open, leave the report, and close the record."""
+        if self.faults and self.history.sequence == 0:
+            self.state = "refused"
+            return UNRUNNABLE
+        if self.faults:
+            self.pause_reason = f"the sweep could not go on: {self.faults[0]['message']}"
+        if error is not None:
+            self.pause_reason = f"the sweep could not go on: {error}"
+        if self.conductor.finished is None:
+            self.pause_reason = self.pause_reason or "the driver was told to end"
+            self.conductor.interrupt_running(self.pause_reason)
+            self.conductor.end(self.pause_reason)
+            self.state = "paused"
+            return PAUSED if error is None and not self.faults else UNRUNNABLE
+        finished = self.conductor.finished
+        self.pause_reason = None
+        self.warnings += leave_report(self.conductor, self.spec, self.folder, self.warnings)
+        self.conductor.end(None)
+        self.state = finished.ending
+        return OVER if finished.ending == "completed" else FAILED
+
+    def _note_tracking(self, is_delivered: bool) -> None:  # noqa: FBT001  # one answer, named at the call
+        self.tracking = {"delivered": is_delivered, "lag": 0 if is_delivered else None}
+
+    @contextlib.contextmanager
+    def _progress(self, tracker: TrackerProcess) -> Iterator[None]:
+        """Keep the snapshot fresh in the background."""
+        over = threading.Event()
+
+        def loop() -> None:
+            while not over.wait(PROGRESS_PERIOD_S):
+                self.tracking = {"delivered": None, "lag": tracker.lag(self.history.sequence)}
+                with contextlib.suppress(OSError):  # a full disk must not end the sweep; the next snapshot tries again
+                    self.write_progress()
+
+        self.write_progress()
+        thread = threading.Thread(target=loop, name="progress", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+def _checkpoint_fields(started: AttemptStarted) -> dict[str, Any] | None:
+    saved = started.checkpoint
+    if saved is None:
+        return None
+    return {"path": saved.path, "epoch": saved.epoch, "size_bytes": saved.size_bytes, "digest": saved.digest}
+
+
+@contextlib.contextmanager
+def only_driver(folder: Path) -> Iterator[None]:
+    """Hold the sweep against other drivers of this machine; SweepRunningError if one has it."""
+    with (folder / LOCK_FILE).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            owner = file.read().strip() or "unknown"
+            msg = f"another driver (process {owner}) runs this sweep; watch it with `tuneyard watch`"
+            raise SweepRunningError(msg) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _listen(driver: Driver) -> None:
+    """First signal: pause. Second, or the end of the grace after SIGTERM: leave at once."""
+
+    def leave() -> None:
+        log.warning("leaving at once; the ledger has everything up to the last report")
+        os._exit(PAUSED)
+
+    def on_signal(number: int, _frame: object) -> None:
+        if driver.pause_reason is not None:
+            leave()
+        driver.pause(f"received {signal.Signals(number).name}")
+        if number == signal.SIGTERM:
+            timer = threading.Timer(TERM_GRACE_S, leave)
+            timer.daemon = True
+            timer.start()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the sweep that the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m service.tuning.driver", description=__doc__)
+    parser.add_argument("storage", type=Path)
+    parser.add_argument("--home", type=Path, required=True)
+    args = parser.parse_args(argv)
+    folder: Path = args.storage.resolve()
+    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(filename=folder / "logs" / "driver.log", level=logging.INFO, format=form)
+    try:
+        with only_driver(folder):
+            driver = Driver(folder, args.home.resolve())
+            if driver.history.ended is not None:
+                return OVER if driver.history.ended.ending == "completed" else FAILED
+            _listen(driver)
+            return driver.run()
+    except SweepRunningError as error:
+        sys.stderr.write(f"{error}\n")
+        return TAKEN
+    except TuneyardError as error:
+        log.exception("the sweep cannot run")
+        sys.stderr.write(f"{error}\n")
+        return UNRUNNABLE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

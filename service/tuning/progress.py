@@ -1,0 +1,55 @@
+"""What a sweep looks like right now, as a small JSON object that any client can show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from service.tuning.history import History, Status, Trial
+from service.tuning.limits import Limits
+
+MIN_ENDED_FOR_ETA = 2
+
+
+def snapshot(history: History, rungs: tuple[int, ...], limits: Limits, elapsed_s: float) -> dict[str, Any]:
+    """Counts, best trial, rung occupancy, running trials and the time that is left, by a guess from what has ended."""
+    objective = history.objectives.objectives[0]
+    counts = {str(status): history.counts[status] for status in Status}
+    return {
+        "sweep_id": history.sweep_id,
+        "at": history.at,
+        "elapsed_s": round(elapsed_s, 3),
+        "eta_s": _eta_s(history, limits, elapsed_s),
+        "metric": {"name": objective.name, "goal": objective.goal},
+        "trials": {"total": limits.max_trials, **counts},
+        "epochs": history.epochs_trained,
+        "best": _best(history),
+        "rungs": [{"epoch": rung, "reached": len(history.observations_at(rung))} for rung in rungs],
+        "running": [_running(history, t) for t in history.unfinished() if t.status is Status.RUNNING],
+    }
+
+
+def _best(history: History) -> dict[str, Any] | None:
+    ranking = history.ranking()
+    if not ranking:
+        return None
+    number, epoch = ranking[0]
+    trial, objective = history.trials[number], history.objectives.objectives[0]
+    value = trial.metrics[epoch][objective.name]
+    return {"trial": number, "epoch": epoch, "value": value, "params": trial.params}
+
+
+def _running(history: History, trial: Trial) -> dict[str, Any]:
+    name = history.objectives.objectives[0].name
+    value = trial.metrics[trial.epoch][name] if trial.curve else None
+    return {"trial": trial.number, "epoch": trial.epoch, "value": value, "params": trial.params}
+
+
+def _eta_s(history: History, limits: Limits, elapsed_s: float) -> float | None:
+    """Seconds left if trials keep ending at the rate so far, capped by the wall clock budget; None while unknown."""
+    left = None if limits.wall_clock_s is None else max(0.0, limits.wall_clock_s - elapsed_s)
+    ended = sum(count for status, count in history.counts.items() if status.is_over)
+    if limits.max_trials is None or ended < MIN_ENDED_FOR_ETA:
+        return left
+    training_s = max(0.0, history.at - (history.trials[0].started_at or history.at))  # without Ray's start
+    by_trials = min(training_s, elapsed_s) / ended * max(0, limits.max_trials - ended)
+    return round(by_trials if left is None else min(by_trials, left), 1)

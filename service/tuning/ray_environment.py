@@ -1,0 +1,23 @@
+"""The settings that Ray and Tune read from the environment while they are imported; put there by the driver."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from typing import Final
+
+_SETTINGS: Final = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_RESULT_BUFFER_LENGTH": "1",
+    "TUNE_WARN_THRESHOLD_S": "5",
+}
+
+
+def prepare() -> None:
+    """Quiet Tune, and give this driver's own Ray a secret that goes with it."""
+    os.environ.update(_SETTINGS, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))

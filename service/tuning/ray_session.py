@@ -1,0 +1,155 @@
+"""One sweep's time on Ray: start or join a cluster, run Tune over the conductor's attempts, leave nothing behind."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import ray
+from ray import tune
+
+from service.errors import BackendError
+from service.spec import SweepSpec
+from service.tuning.conductor import Conductor
+from service.tuning.sweep_folder import Job
+from service.tuning.tune_adapter import EndNow, Forget, Owner, SlotResources, SweepScheduler, SweepSearcher
+from service.tuning.tune_worker import AttemptTrainable
+
+log: Final = logging.getLogger(__name__)
+OBJECT_STORE_BYTES: Final = 256 * 2**20  # results and configurations only; data stays with the workers
+
+
+class Session(Owner, Protocol):
+    """What the session needs to know of the driver, beside what the adapters ask of it."""
+
+    folder: Path
+    spec: SweepSpec
+    job: Job
+    warnings: list[str]
+
+    def shared(self) -> dict[str, Any]:
+        """What all attempts of the sweep share."""
+
+
+def run_attempts(conductor: Conductor, owner: Session) -> BaseException | None:
+    """Run attempts until the conductor has no more. Returns what made it impossible to go on, or None."""
+    try:
+        with _local_ray(owner.folder) as scratch:
+            slots = _slots(owner)
+            error = _fit(_tuner(conductor, owner, slots, scratch))
+            return conductor.error or error
+    except BackendError as error:
+        return error
+
+
+def _tuner(
+    conductor: Conductor,
+    owner: Session,
+    slots: list[SlotResources],
+    scratch: Path,
+) -> tune.Tuner:
+    trainable = type(
+        "Attempt",
+        (AttemptTrainable,),
+        {
+            "static": owner.shared(),
+            "runner": owner.job.runner,
+            "is_watched": owner.watchdog.timeout_s is not None,
+            "slots": slots,
+        },
+    )
+    return tune.Tuner(
+        trainable,
+        param_space={},
+        tune_config=tune.TuneConfig(
+            search_alg=SweepSearcher(conductor, len(slots), owner),
+            scheduler=SweepScheduler(conductor, owner),
+            num_samples=-1,
+            max_concurrent_trials=len(slots),
+            reuse_actors=True,
+            trial_name_creator=lambda trial: trial.trial_id,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name="attempts",
+            storage_path=str(scratch / "tune"),
+            stop=EndNow(conductor),
+            callbacks=[Forget()],
+            verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
+    )
+
+
+def _fit(tuner: tune.Tuner) -> BaseException | None:
+    """Run Tune in a thread of its own, so that signals stay ours."""
+    errors: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            tuner.fit()
+        except BaseException as error:  # handed to the caller
+            log.exception("Ray Tune ended early")
+            errors.append(error)
+
+    thread = threading.Thread(target=target, name="tune")
+    thread.start()
+    while thread.is_alive():
+        thread.join(timeout=0.2)  # an unbounded join would hold back signal handlers
+    return errors[0] if errors else None
+
+
+def _slots(owner: Session) -> list[SlotResources]:
+    """One per trial that can run at the same time. BackendError if not even one fits."""
+    resources = owner.spec.resources
+    bundle = {"CPU": resources.cpu, "GPU": resources.gpu, "memory": float(resources.memory_bytes or 0)}
+    bundle = {name: amount for name, amount in bundle.items() if amount > 0}
+    have = ray.cluster_resources()
+    fits = min(int(have.get(name, 0.0) / amount + 1e-9) for name, amount in bundle.items())
+    if fits < 1:
+        want = ", ".join(f"{name} {amount:g}" for name, amount in bundle.items())
+        here = ", ".join(f"{name} {have.get(name, 0.0):g}" for name in bundle)
+        msg = f"no trial fits: one asks for {want}, Ray has {here}; lower `resources:` in the sweep file"
+        raise BackendError(msg)
+    asked = owner.spec.budget.max_concurrent_trials
+    if asked is not None and asked > fits:
+        owner.warnings.append(f"max_concurrent_trials is {asked}, but only {fits} trials fit at the same time")
+    useful = owner.spec.budget.max_trials or fits
+    return [SlotResources(i, bundle) for i in range(min(fits, asked or fits, useful))]
+
+
+@contextmanager
+def _local_ray(folder: Path) -> Iterator[Path]:
+    """A Ray of our own on this machine, with a secret of its own and a scratch folder that goes with it.
+
+    The address is explicit: without one, `ray.init` joins whatever cluster happens to run on the host.
+    """
+    scratch = _scratch(folder)
+    try:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=OBJECT_STORE_BYTES,
+            _temp_dir=str(scratch / "ray"),
+        )
+        yield scratch
+    finally:
+        ray.shutdown()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _scratch(folder: Path) -> Path:
+    """An empty folder with a short path, since sockets live in it; what a killed driver left there goes first."""
+    mark = hashlib.blake2b(str(folder).encode(), digest_size=6).hexdigest()
+    for old in Path(tempfile.gettempdir()).glob(f"ty-{mark}-*"):
+        shutil.rmtree(old, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"ty-{mark}-"))

@@ -1,0 +1,47 @@
+"""The names of everything in a sweep's storage folder, and the file that hands a sweep to its driver."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from service.errors import SweepNotFoundError
+from service.tuning.storage import FolderStorage
+
+JOB_FILE: Final = "sweep.json"
+PROGRESS_FILE: Final = "progress.json"
+DRAIN_FILE: Final = "drain"  # while it exists, workers save a checkpoint with their next report
+WARM_UP: Final = "warm_up"  # key of a worker's first task; its value is a signature request or None
+LOCK_FILE: Final = "driver.lock"
+REPORT_FILES: Final = ("report/report.json", "report/report.html", "report/best.yaml")
+DEFAULT_RUNNER: Final = "service.tuning.trial:run_attempt"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a driver is given: the resolved sweep file and what only the submitting machine knew."""
+
+    sweep_id: str
+    spec: dict[str, Any]
+    code_root: str | None = None
+    defaults: dict[str, Any] = field(default_factory=dict)  # the values without a sweep, class defaults too
+    facts: dict[str, str] = field(default_factory=dict)
+    checks_signatures: bool = True  # the first worker holds the parameter paths against the real classes
+    source: str = ""  # the sweep file, as it was named, for messages
+    runner: str = DEFAULT_RUNNER  # "module:function" that trains one attempt
+
+
+def write_job(folder: Path, job: Job) -> None:
+    """Put `job` into its sweep's folder."""
+    FolderStorage(folder).replace(JOB_FILE, json.dumps(asdict(job), indent=1).encode())
+
+
+def read_job(folder: Path) -> Job:
+    """The job of the sweep stored in `folder`; SweepNotFoundError if there is none."""
+    try:
+        return Job(**json.loads((folder / JOB_FILE).read_bytes()))
+    except FileNotFoundError:
+        msg = f"{folder} holds no sweep; `tuneyard list` shows those that exist"
+        raise SweepNotFoundError(msg) from None

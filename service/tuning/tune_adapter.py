@@ -1,0 +1,284 @@
+"""The driver's side of Ray Tune: thin shells that let Tune place and run attempts while the conductor decides.
+
+Every attempt is one Tune trial. Tune's own checkpoints, snapshots and restore are not used: the ledger is the truth.
+Nothing here may raise, because an exception in a searcher or scheduler ends Tune's loop: then the conductor gives up.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from ray import cloudpickle, tune
+from ray.exceptions import OutOfMemoryError
+from ray.tune.execution.tune_controller import TrialRunnerWrapper, TuneController
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+from ray.tune.utils.object_cache import _ObjectCache
+
+from service.tuning.conductor import Conductor
+from service.tuning.decisions import Arrival, FailureKind
+from service.tuning.events import AttemptStarted, Checkpoint
+from service.tuning.sweep_folder import WARM_UP
+from service.tuning.watchdog import Watchdog
+
+log: Final = logging.getLogger(__name__)
+Suggestion = dict[str, Any] | str | None  # a config, Searcher.FINISHED, or None for "not now"
+
+
+class EndNow(tune.Stopper):  # type: ignore[misc]  # ray ships no types
+    """Ends Tune's loop at once when the conductor gives up."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        self._conductor = conductor
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002  # Tune's signature
+        """Never ends a single trial."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether to end now."""
+        return self._conductor.is_giving_up
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles what it is given; nothing of ours is ever read back from there."""
+        return {}
+
+
+class SlotResources(tune.PlacementGroupFactory):  # type: ignore[misc]  # ray ships no types
+    """The resources of one slot. Slots never compare equal, so that a slot's warm worker serves that slot only.
+
+    With equal requests Tune gives a waiting trial the first worker that falls idle and kills the one that was starting
+    for it, so that short trials end up with a single busy worker.
+    """
+
+    def __init__(self, slot: int, bundle: dict[str, float]) -> None:
+        super().__init__([bundle])
+        self.slot = slot
+
+    def __eq__(self, other: object) -> bool:
+        """Whether `other` is the same slot."""
+        return isinstance(other, SlotResources) and other.slot == self.slot
+
+    def __hash__(self) -> int:
+        """Consistent with equality."""
+        return hash(("slot", self.slot))
+
+
+class WarmWorkers(_ObjectCache):  # type: ignore[misc]  # ray ships no types
+    """Keeps every idle worker until the end. Tune's own cache keeps one, and none while another is starting."""
+
+    def cache_object(self, key: SlotResources, obj: object) -> bool:
+        """Keep `obj` for the next attempt of its slot."""
+        self._cached_objects[key].append(obj)
+        self._num_cached_objects += 1
+        return True
+
+    def flush_cached_objects(self, force_all: bool = False) -> Iterator[object]:  # noqa: FBT001, FBT002  # Tune's signature
+        """Let go of the workers only when Tune says that all is over."""
+        return super().flush_cached_objects(force_all=True) if force_all else iter(())
+
+
+class Owner(Protocol):
+    """What the adapters ask of the driver."""
+
+    watchdog: Watchdog
+
+    def warm_up(self, slot: int) -> dict[str, Any]:
+        """The first task of the worker in `slot`."""
+
+    def ready(self, message: dict[str, Any]) -> None:
+        """A worker is warm, and may have checked the sweep's signatures."""
+
+    def worker_lost(self, cause: str) -> None:
+        """A worker was lost before it was warm."""
+
+    def assign(self, started: AttemptStarted) -> dict[str, Any]:
+        """What one attempt needs beside what all share."""
+
+
+class SweepSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
+    """Hands Tune the attempts that the conductor wants to run, one per free slot, after a warm-up of each slot."""
+
+    def __init__(self, conductor: Conductor, slots: int, owner: Owner) -> None:
+        super().__init__(metric="message", mode="max")
+        self._conductor, self._owner = conductor, owner
+        self._free = list(range(slots))[::-1]
+        self._cold = list(range(slots))[::-1]
+        self._slots: dict[str, int] = {}
+
+    def suggest(self, trial_id: str) -> Suggestion:
+        """The config of the next attempt."""
+        try:
+            return self._suggest(trial_id)
+        except BaseException as error:  # noqa: BLE001  # see the module's docstring
+            self._conductor.give_up(error)
+            return None
+
+    def _suggest(self, trial_id: str) -> Suggestion:
+        if self._cold and not self._conductor.is_draining:
+            slot = self._cold.pop()
+            self._free.remove(slot)
+            return self._give(trial_id, slot, self._owner.warm_up(slot))
+        if not self._free:
+            return None
+        started = self._conductor.start()
+        if started is None:
+            done = self._conductor.finished is not None or (self._conductor.is_draining and not self._slots)
+            return Searcher.FINISHED if done else None
+        return self._give(trial_id, self._free.pop(), self._owner.assign(started))
+
+    def _give(self, trial_id: str, slot: int, task: dict[str, Any]) -> Suggestion:
+        self._slots[trial_id] = slot
+        return {"slot": slot, "assignment": json.dumps(task)}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002  # Tune's signature
+        """Free the slot."""
+        slot = self._slots.pop(trial_id, None)
+        if slot is not None:
+            self._free.append(slot)
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Results are the scheduler's business."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the ledger is the truth."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles what it is given; nothing of ours is ever read back from there."""
+        return {}
+
+
+class SweepScheduler(TrialScheduler):  # type: ignore[misc]  # ray ships no types
+    """Passes every message of a worker to the conductor, and its verdict back to Tune."""
+
+    def __init__(self, conductor: Conductor, owner: Owner) -> None:
+        super().__init__()
+        self._conductor, self._owner, self._watchdog = conductor, owner, owner.watchdog
+        self._is_adapted = False
+
+    def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:  # noqa: ARG002  # Tune's signature
+        """Record the message and decide."""
+        try:
+            return str(self.CONTINUE if self._receive(json.loads(result["message"])) else self.STOP)
+        except BaseException as error:  # noqa: BLE001  # see the module's docstring
+            self._conductor.give_up(error)
+            return str(self.STOP)
+
+    def _receive(self, message: dict[str, Any]) -> bool:
+        if message["kind"] == "ready":
+            self._owner.ready(message)
+            return False
+        trial, attempt = message["trial"], message["attempt"]
+        self._watchdog.heard((trial, attempt), message["pid"])
+        goes_on = False
+        match message["kind"], message.get("failure"):
+            case "begun", _:
+                goes_on = True
+            case "report", _:
+                goes_on = self._conductor.report(_arrival(message))
+            case "over", _:
+                self._conductor.attempt_over(trial, attempt)
+            case "failed", "checkpoint":
+                self._conductor.checkpoint_lost(trial, attempt, message["cause"])
+            case "failed", _:
+                self._conductor.attempt_failed(trial, attempt, message["failure"], message["cause"])
+        if not goes_on:
+            self._watchdog.forget((trial, attempt))
+        return goes_on
+
+    def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:  # noqa: ARG002  # Tune's signature
+        """The worker itself was lost: what the user's code raises comes as a message instead."""
+        try:
+            assignment = json.loads(trial.config["assignment"])
+            error = _error_of(trial)
+            cause = str(error).strip() if error else "the worker was lost"
+            if WARM_UP in assignment:
+                self._owner.worker_lost(cause)
+                return
+            number, attempt = assignment["trial"], assignment["attempt"]
+            if self._watchdog.forget((number, attempt)):
+                cause = f"no report for {self._watchdog.timeout_s:g} s"
+                self._conductor.attempt_failed(number, attempt, "hung", cause)
+                return
+            self._conductor.attempt_failed(number, attempt, _kind_of(error, cause), cause)
+        except BaseException as error:  # noqa: BLE001  # see the module's docstring
+            self._conductor.give_up(error)
+
+    def choose_trial_to_run(self, tune_controller: TrialRunnerWrapper) -> None:
+        """Tune starts pending trials by itself; this is only a place that its loop comes by at each step."""
+        if not self._is_adapted:
+            _adapt(tune_controller._tune_controller)  # noqa: SLF001  # no public way to reach it
+            self._is_adapted = True
+        self._watchdog.tick()
+
+    def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
+        """Nothing to do."""
+
+    def on_trial_complete(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> None:
+        """Nothing to do: the message that ended it said all."""
+
+    def on_trial_remove(self, tune_controller: TuneController, trial: Trial) -> None:
+        """Nothing to do."""
+
+    def debug_string(self) -> str:
+        """A name for Tune's logs."""
+        return type(self).__name__
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles what it is given; nothing of ours is ever read back from there."""
+        return {}
+
+
+class Forget(tune.Callback):  # type: ignore[misc]  # ray ships no types
+    """Frees what Tune keeps of every finished trial, so that the driver's memory does not grow with their number."""
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:  # noqa: ARG002  # Tune's signature
+        """Drop the results that Tune keeps for its own result grid."""
+        metadata = trial.run_metadata
+        metadata.metric_analysis.clear()
+        metadata.metric_n_steps.clear()
+        metadata.last_result = {}
+        trial.evaluated_params = {}
+
+
+def _adapt(controller: TuneController) -> None:
+    """Keep idle workers warm, and end Tune's own snapshots: they cost time and memory for every trial.
+
+    One snapshot, still empty, has to be there: Tune looks for it when it ends.
+    """
+    controller._actor_cache = WarmWorkers()  # noqa: SLF001  # no public way
+    controller.checkpoint(force=True, wait=True)
+    controller.checkpoint = lambda **_: None
+
+
+def _arrival(message: dict[str, Any]) -> Arrival:
+    checkpoint = message["checkpoint"]
+    return Arrival(
+        trial=message["trial"],
+        attempt=message["attempt"],
+        epoch=message["epoch"],
+        metrics=message["metrics"],
+        seconds=message["seconds"],
+        checkpoint=None if checkpoint is None else Checkpoint(**checkpoint),
+        diverged=message["diverged"],
+    )
+
+
+def _kind_of(error: BaseException | None, cause: str) -> FailureKind:
+    return "memory" if isinstance(error, OutOfMemoryError) or "OutOfMemory" in cause else "infrastructure"
+
+
+def _error_of(trial: Trial) -> BaseException | None:
+    path = trial.pickled_error_file
+    if path is None or not Path(path).exists():
+        return None
+    error = cloudpickle.loads(Path(path).read_bytes())  # written by Tune in this very process
+    return error if isinstance(error, BaseException) else None

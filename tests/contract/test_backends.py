@@ -1,0 +1,176 @@
+"""What every cluster backend owes its callers, tried on each `cluster/<name>.py` with real processes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cluster.backend import Backend, JobError, JobRequest, JobState, JobStatus, UnknownJobError
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+NAMES = sorted(p.stem for p in (ROOT / "cluster").glob("[a-z]*.py") if p.stem != "backend")
+LOCATIONS: dict[str, Callable[[Path], str]] = {"local": str}
+
+POLITE = """
+import time
+print("ready", flush=True)
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+STUBBORN = """
+import signal, subprocess, sys, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture(params=NAMES)
+def connect(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Backend]]:
+    """A new connection to one and the same place, as another process would make it; its jobs are ended afterwards."""
+    location = LOCATIONS[request.param](tmp_path / "jobs")
+    build: Callable[[str], Backend] = importlib.import_module(f"cluster.{request.param}").build
+    yield lambda: build(location)
+    backend = build(location)
+    for job_id in ("job", "other"):
+        try:
+            backend.stop(job_id, wait_s=0)
+        except UnknownJobError:
+            continue
+
+
+def python(code: str, *, attempt: int = 1, job_id: str = "job", env: dict[str, str | None] | None = None) -> JobRequest:
+    return JobRequest(job_id, (sys.executable, "-c", code), str(ROOT), attempt, env or {})
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def finish(backend: Backend, job_id: str = "job") -> JobStatus:
+    wait_until(lambda: backend.status(job_id).state.is_over)
+    return backend.status(job_id)
+
+
+def said(backend: Backend, text: str) -> bool:
+    return text in backend.logs("job").text
+
+
+def test_a_job_runs_with_its_environment_and_its_logs_outlive_it(connect: Callable[[], Backend]) -> None:
+    backend = connect()
+    code = "import os, sys; print(os.getcwd()); print(os.environ['ADDED']); print('REMOVED' in os.environ)"
+    os.environ["REMOVED"] = "here"
+    try:
+        backend.submit(python(code, env={"ADDED": "a value", "REMOVED": None}))
+    finally:
+        del os.environ["REMOVED"]
+    assert finish(backend) == JobStatus("job", 1, JobState.SUCCEEDED, 0)
+    first = connect().logs("job")
+    assert first.text.split("\n") == [str(ROOT), "a value", "False", ""]
+    assert connect().logs("job", offset=first.next_offset).text == ""
+
+
+def test_a_failing_job_keeps_its_exit_code(connect: Callable[[], Backend]) -> None:
+    backend = connect()
+    backend.submit(python("import sys; sys.exit(7)"))
+    assert finish(backend).state == JobState.FAILED
+    assert (connect().status("job").exit_code, connect().status("job").message) == (7, "exit code 7")
+
+
+def test_submitting_twice_is_one_job(connect: Callable[[], Backend], tmp_path: Path) -> None:
+    request = python(f"open({str(tmp_path / 'count')!r}, 'a').write('x'); import time; time.sleep(0.5)")
+    with ThreadPoolExecutor(4) as pool:
+        states = {status.state for status in pool.map(lambda _: connect().submit(request), range(4))}
+    assert states == {JobState.RUNNING}
+    finish(connect())
+    connect().submit(request)
+    assert (tmp_path / "count").read_text() == "x"
+
+
+def test_a_higher_attempt_starts_an_ended_job_anew(connect: Callable[[], Backend]) -> None:
+    backend = connect()
+    backend.submit(python("import sys; sys.exit(1)"))
+    finish(backend)
+    backend.submit(python("print('again')", attempt=2))
+    assert finish(backend) == JobStatus("job", 2, JobState.SUCCEEDED, 0)
+    assert said(backend, "again")
+
+
+def test_a_higher_attempt_waits_for_the_one_before(connect: Callable[[], Backend]) -> None:
+    backend = connect()
+    backend.submit(python(POLITE))
+    with pytest.raises(JobError, match="still runs"):
+        backend.submit(python(POLITE, attempt=2))
+
+
+def test_stop_lets_the_job_end_by_itself_and_is_idempotent(connect: Callable[[], Backend]) -> None:
+    backend = connect()
+    backend.submit(python(POLITE))
+    wait_until(lambda: said(backend, "ready"))
+    assert connect().stop("job") == JobStatus("job", 1, JobState.STOPPED, 0, "stopped on request")
+    assert said(backend, "interrupted")
+    assert backend.stop("job") == backend.status("job")
+
+
+def test_stop_kills_what_will_not_end_with_all_its_descendants(connect: Callable[[], Backend]) -> None:
+    backend = connect()
+    backend.submit(python(STUBBORN))
+    wait_until(lambda: said(backend, "\n"))
+    child = int(backend.logs("job").text)
+    began = time.monotonic()
+    assert backend.stop("job", wait_s=0).state == JobState.STOPPED
+    assert time.monotonic() - began < 5
+    wait_until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
+
+
+def test_stopping_an_ended_job_leaves_it_as_it_is(connect: Callable[[], Backend]) -> None:
+    backend = connect()
+    backend.submit(python("pass"))
+    ended = finish(backend)
+    assert backend.stop("job") == ended
+
+
+def test_an_unknown_id_is_an_error(connect: Callable[[], Backend]) -> None:
+    backend = connect()
+    for ask in (backend.status, backend.stop, backend.logs):
+        with pytest.raises(UnknownJobError, match="other"):
+            ask("other")
+
+
+@pytest.mark.parametrize("job_id", ["", "../job", ".hidden"])
+def test_an_id_that_leaves_the_place_is_refused(connect: Callable[[], Backend], job_id: str) -> None:
+    with pytest.raises(JobError, match="job id"):
+        connect().submit(python("pass", job_id=job_id))
+
+
+def test_a_command_that_cannot_start_is_an_error(connect: Callable[[], Backend]) -> None:
+    with pytest.raises(JobError, match="no-such-command"):
+        connect().submit(JobRequest("job", ("no-such-command",), str(ROOT)))
+    with pytest.raises(JobError, match="does not exist"):
+        connect().submit(JobRequest("other", ("true",), str(ROOT / "no-such-folder")))
+
+
+def test_a_recycled_process_number_is_not_the_job(tmp_path: Path) -> None:
+    backend = importlib.import_module("cluster.local").build(str(tmp_path))
+    backend.submit(python("pass"))
+    finish(backend)
+    record = tmp_path / "job" / "job.json"
+    me = os.getpid()
+    record.write_text(f'{{"attempt": 1, "pid": {me}, "mark": "0/0", "supervisor": {me}, "supervisor_mark": "0/0"}}')
+    assert backend.status("job").state == JobState.FAILED
+    assert backend.stop("job").state == JobState.FAILED

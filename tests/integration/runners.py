@@ -1,0 +1,52 @@
+"""Trainings for the driver's tests: deterministic ones without torch, so that faults can be timed."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from service.tuning.assignment import Assignment, Report
+from service.tuning.trial_checkpoint import write_checkpoint
+
+EPOCH_S = 0.15
+
+
+def deterministic(assignment: Assignment, report: Callable[[Report], bool]) -> None:
+    """Losses that depend on parameters and epoch only; a checkpoint after each epoch."""
+    x = float(assignment.params["model.x"])
+    first = 1 if assignment.start is None else assignment.start.epoch + 1
+    for epoch in range(first, assignment.max_epochs + 1):
+        time.sleep(EPOCH_S)
+        saved = write_checkpoint(assignment, epoch, _saver(epoch))
+        seconds = assignment.seconds_before + EPOCH_S
+        if not report(Report(epoch, {"loss": x / epoch}, seconds, saved, diverged=False)):
+            return
+
+
+def _saver(epoch: int) -> Callable[[str], None]:
+    def save(path: str) -> None:
+        Path(path).write_text(json.dumps({"epoch": epoch}))
+
+    return save
+
+
+def breaking(assignment: Assignment, report: Callable[[Report], bool]) -> None:  # noqa: ARG001  # a runner's signature
+    """Fails as a wrong model does."""
+    msg = "width must be even"
+    raise ValueError(msg)
+
+
+def troubled(assignment: Assignment, report: Callable[[Report], bool]) -> None:
+    """As `deterministic`, but the first attempt of trial 0 hangs at epoch 2, and that of trial 1 leaves the process."""
+
+    def report_unless_struck(epoch_report: Report) -> bool:
+        if assignment.attempt == 1 and epoch_report.epoch == 2 and assignment.trial == 0:  # as said above
+            time.sleep(3600)
+        if assignment.attempt == 1 and epoch_report.epoch == 2 and assignment.trial == 1:  # as said above
+            os._exit(7)
+        return report(epoch_report)
+
+    deterministic(assignment, report_unless_struck)

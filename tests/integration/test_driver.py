@@ -1,0 +1,182 @@
+"""The driver on a real Ray with a real MLflow store: it runs, pauses, resumes, and survives lost processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from service.spec import parse_sweep
+from service.tuning.events import AttemptEnded, AttemptStarted, Reported, SweepEnded, SweepPaused, TrialEnded
+from service.tuning.ledger import read_ledger
+from service.tuning.sweep_folder import Job, write_job
+
+RUNNERS = Path(__file__).parent
+ROOT = RUNNERS.parent.parent
+SWEEP = """
+name: slow
+fit: {trainer: {max_epochs: 4}}
+metric: {name: loss, goal: minimize}
+parameters: {model.x: {min: 0.0, max: 1.0}}
+search: {name: random, start_from_defaults: false}
+scheduler: {name: fifo}
+budget: {max_trials: 6, max_concurrent_trials: 2}
+"""
+
+
+def prepare(home: Path, runner: str = "runners:deterministic", text: str = SWEEP) -> Path:
+    home.mkdir(exist_ok=True)
+    spec = parse_sweep(text, file="sweep.yaml", root=home)
+    folder = home / "sweeps" / f"{spec.name}-20261122-abcdef"
+    folder.mkdir(parents=True)
+    write_job(folder, Job(folder.name, spec.to_dict(), runner=runner))
+    return folder
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[Path], subprocess.Popen[bytes]]]:
+    """Starts drivers; at the end nothing of them is left."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def begin(folder: Path) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{RUNNERS}"}
+        command = [sys.executable, "-m", "service.tuning.driver", str(folder), "--home", str(tmp_path)]
+        started.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        if process.stderr is not None:
+            process.stderr.close()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return
+        time.sleep(0.05)
+    pytest.fail(f"not true within {seconds} s: {condition}")
+
+
+def of(folder: Path, kind: type) -> list[Any]:
+    return [r.event for r in read_ledger(folder) if isinstance(r.event, kind)]
+
+
+def reported(folder: Path) -> list[tuple[int, int, float]]:
+    return sorted((r.trial, r.epoch, r.metrics["loss"]) for r in of(folder, Reported))
+
+
+def workers(driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    children = psutil.Process(driver.pid).children(recursive=True)
+    return [c for c in children if "ray::Attempt" in " ".join(c.cmdline()) or "ray::Attempt" in c.name()]
+
+
+def test_a_sweep_runs_to_its_end_and_everything_is_on_record(
+    tmp_path: Path, start: Callable[[Path], subprocess.Popen[bytes]]
+) -> None:
+    folder = prepare(tmp_path)
+    assert start(folder).wait(120) == 0
+    assert [e.ending for e in of(folder, TrialEnded)] == ["completed"] * 6
+    assert len(reported(folder)) == 24
+    assert of(folder, SweepEnded) == [SweepEnded("completed", "all 6 trials are done")]
+    progress = json.loads((folder / "progress.json").read_bytes())
+    assert progress["state"] == "completed"
+    assert progress["tracking"]["delivered"] is True
+    assert progress["best"]["value"] == min(loss for _, _, loss in reported(folder))
+    assert (folder / "report" / "report.html").stat().st_size > 10_000
+    assert start(folder).wait(30) == 0
+    assert len(of(folder, SweepEnded)) == 1
+
+
+def test_sigint_pauses_and_a_second_driver_finishes(
+    tmp_path: Path, start: Callable[[Path], subprocess.Popen[bytes]]
+) -> None:
+    folder = prepare(tmp_path)
+    driver = start(folder)
+    wait_for(lambda: len(of(folder, Reported)) >= 5)
+    driver.send_signal(signal.SIGINT)
+    assert driver.wait(60) == 3
+    assert of(folder, SweepPaused) == [SweepPaused("received SIGINT")]
+    before = reported(folder)
+    assert len(before) < 24
+    assert start(folder).wait(120) == 0
+    after = reported(folder)
+    assert len(after) == 24
+    assert set(before) <= set(after)
+
+
+def test_a_killed_driver_is_resumed_to_the_same_results(
+    tmp_path: Path, start: Callable[[Path], subprocess.Popen[bytes]]
+) -> None:
+    folder, undisturbed = prepare(tmp_path), prepare(tmp_path / "other")
+    driver = start(folder)
+    wait_for(lambda: len(of(folder, Reported)) >= 7)
+    training = workers(driver)
+    driver.kill()
+    driver.wait()
+    wait_for(lambda: not any(p.is_running() for p in training), 30)
+    assert start(folder).wait(120) == 0
+    assert start(undisturbed).wait(120) == 0
+    assert reported(folder) == reported(undisturbed)
+    assert {e.ending for e in of(folder, TrialEnded)} == {"completed"}
+
+
+def test_a_killed_worker_costs_its_trial_nothing_but_time(
+    tmp_path: Path, start: Callable[[Path], subprocess.Popen[bytes]]
+) -> None:
+    folder = prepare(tmp_path)
+    driver = start(folder)
+    wait_for(lambda: len(of(folder, Reported)) >= 3)
+    workers(driver)[0].kill()
+    assert driver.wait(120) == 0
+    assert len(reported(folder)) == 24
+    assert [e.kind for e in of(folder, AttemptEnded) if e.kind == "infrastructure"] == ["infrastructure"]
+    assert {e.ending for e in of(folder, TrialEnded)} == {"completed"}
+    assert max(e.attempt for e in of(folder, AttemptStarted)) == 2
+
+
+def test_a_second_driver_leaves_without_writing(
+    tmp_path: Path, start: Callable[[Path], subprocess.Popen[bytes]]
+) -> None:
+    folder = prepare(tmp_path)
+    first = start(folder)
+    wait_for((folder / "ledger").exists)
+    second = start(folder)
+    assert second.wait(30) == 4
+    assert second.stderr is not None
+    assert b"another driver" in second.stderr.read()
+    assert first.wait(120) == 0
+    assert len(reported(folder)) == 24
+
+
+def test_user_errors_become_causes(tmp_path: Path, start: Callable[[Path], subprocess.Popen[bytes]]) -> None:
+    folder = prepare(tmp_path, "runners:breaking", SWEEP + "failure: {max_restarts: 1}\n")
+    assert start(folder).wait(120) == 1
+    ended = of(folder, SweepEnded)[0]
+    assert ended.ending == "failed"
+    assert "ValueError: width must be even" in ended.reason
+    assert len(of(folder, TrialEnded)) < 6
+
+
+def test_a_hung_trial_and_one_that_leaves_its_process_are_tried_again(
+    tmp_path: Path, start: Callable[[Path], subprocess.Popen[bytes]]
+) -> None:
+    folder = prepare(tmp_path, "runners:troubled", SWEEP + "failure: {report_timeout: 3s}\n")
+    assert start(folder).wait(120) == 0
+    kinds = {e.trial: e.kind for e in of(folder, AttemptEnded) if e.kind != "finished"}
+    assert kinds == {0: "hung", 1: "infrastructure"}
+    assert len(reported(folder)) == 24
+    assert {e.ending for e in of(folder, TrialEnded)} == {"completed"}
