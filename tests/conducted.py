@@ -95,3 +95,15 @@ class Sweep:
         path = f"checkpoints/{trial}/{epoch}.ckpt"
         FolderStorage(self.folder).replace(path, b"weights")
         return Checkpoint(path, epoch, 7, "digest")
+
+
+class Exploiting:
+    """Pauses trial 1 at its first report and lets it go on from trial 0's newest checkpoint."""
+
+    rungs = (9,)
+
+    def judge(self, history: History, trial: int, epoch: int) -> Verdict:  # noqa: ARG002  # the seam's signature
+        return Verdict("pause" if trial == 1 and epoch == 1 else "continue", "")
+
+    def release(self, history: History, *, is_drained: bool) -> list[Resume | Drop]:  # noqa: ARG002  # ditto
+        return [Resume(1, 0, {"x": 7}, "exploit") for t in history.unfinished() if t.status is Status.PAUSED]

@@ -7,13 +7,14 @@ order anew among the places that they hold. No early value is ever taken for a f
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from service.objective import Objectives, Observation
-from service.space import Params, Space
+from service.space import Space
 from service.tuning.history import History, Status, Trial
 
 if TYPE_CHECKING:
@@ -45,13 +46,18 @@ class EvidenceReader:
         self._forget(None)
 
     def _forget(self, history: History | None) -> None:
+        import numpy as np
+
         self._history = history
         self._seen = 0
         self._open: list[Trial] = []
         self._ended: list[_Curve] = []
-        self._ended_rows: list[list[float]] = []
+        self._ended_rows = np.empty((0, self._space.dimension))
+        self._ended_numbers = np.empty(0, dtype=int)
+        self._ended_lasts: set[int] = set()
         self._broken_rows: dict[int, list[float]] = {}  # by trial number, because the order of reading must not matter
         self._levels: dict[int, list[Observation | None]] = {}
+        self._losses: dict[int, np.ndarray] = {}
 
     def read(self, history: History) -> Evidence:
         """The evidence of `history`; another history object than last time is read from its start."""
@@ -61,59 +67,69 @@ class EvidenceReader:
             self._forget(history)
         self._catch_up(history)
         alive = [trial for trial in self._open if trial.curve]
-        curves = [*self._ended, *(_Curve(trial, self._objectives) for trial in alive)]
-        rows = [*self._ended_rows, *(self._row(trial.params) for trial in alive)]
-        order = self._order(curves)
-        pending = [self._row(trial.params) for trial in self._open if not trial.curve]
-        width = self._space.dimension
-        ranked = np.array(rows, dtype=float).reshape(len(rows), width)[order]
-        broken = np.array([row for _, row in sorted(self._broken_rows.items())], dtype=float)
+        order = self._order([_Curve(trial, self._objectives) for trial in alive])
+        rows = np.concatenate([self._ended_rows, self._rows(alive)])
+        broken = [row for _, row in sorted(self._broken_rows.items())]
         return Evidence(
-            np.concatenate([ranked, broken.reshape(len(broken), width)]),
-            np.array(pending, dtype=float).reshape(len(pending), width),
+            np.concatenate([rows[order], np.array(broken, dtype=float).reshape(len(broken), rows.shape[1])]),
+            self._rows([trial for trial in self._open if not trial.curve]),
             len(broken),
         )
 
-    def _row(self, params: Params) -> list[float]:
-        return self._space.to_unit(params)
-
-    def _catch_up(self, history: History) -> None:
-        self._open += history.trials[self._seen :]
-        self._seen = len(history.trials)
-        for trial in self._open:
-            if trial.status in BROKEN:
-                self._broken_rows[trial.number] = self._row(trial.params)
-            elif trial.status.is_over and trial.curve:
-                self._ended.append(_Curve(trial, self._objectives))
-                self._ended_rows.append(self._row(trial.params))
-        self._open = [trial for trial in self._open if not trial.status.is_over]
-
-    def _order(self, curves: list[_Curve]) -> list[int]:
-        """Places of `curves`, best first; what is equal goes by trial number."""
+    def _rows(self, trials: list[Trial]) -> np.ndarray:
         import numpy as np
 
-        numbers = np.array([curve.number for curve in curves], dtype=int)
+        rows = [self._space.to_unit(trial.params) for trial in trials]
+        return np.array(rows, dtype=float).reshape(len(rows), self._space.dimension)
+
+    def _catch_up(self, history: History) -> None:
+        """Put away what ended since the last time."""
+        import numpy as np
+
+        self._open += history.trials[self._seen :]
+        self._seen = len(history.trials)
+        over = [trial for trial in self._open if trial.status.is_over]
+        self._broken_rows.update({t.number: self._space.to_unit(t.params) for t in over if t.status in BROKEN})
+        ended = [trial for trial in over if trial.status not in BROKEN and trial.curve]
+        if ended:
+            curves = [_Curve(trial, self._objectives) for trial in ended]
+            self._ended += curves
+            self._ended_lasts |= {curve.last for curve in curves}
+            self._ended_rows = np.concatenate([self._ended_rows, self._rows(ended)])
+            self._ended_numbers = np.append(self._ended_numbers, [trial.number for trial in ended])
+        self._open = [trial for trial in self._open if not trial.status.is_over]
+
+    def _order(self, alive: list[_Curve]) -> np.ndarray:
+        """Places of the ended and then the `alive` curves, best first; what is equal goes by trial number."""
+        import numpy as np
+
+        numbers = np.append(self._ended_numbers, np.array([curve.number for curve in alive], dtype=int))
         order = np.argsort(numbers)
-        for level in _thinned(sorted({curve.last for curve in curves})):
-            values = self._values(level, curves)
-            is_member = np.array([value is not None for value in values])
+        for level in _thinned(sorted(self._ended_lasts | {curve.last for curve in alive})):
+            scores = self._scores(level, alive, numbers)
+            is_member = ~np.isnan(scores)
             members = np.flatnonzero(is_member)
-            if len(members) == 0:
-                continue
-            scores = self._scores([value for value in values if value is not None])
             places = np.flatnonzero(is_member[order])
-            order[places] = members[np.lexsort((numbers[members], np.array(scores)))]
-        return [int(i) for i in order]
+            order[places] = members[np.lexsort((numbers[members], scores[members]))]
+        return order
 
-    def _values(self, level: int, curves: list[_Curve]) -> list[Observation | None]:
-        known = self._levels.setdefault(level, [])
-        known += [curve.at(level) for curve in self._ended[len(known) :]]
-        return [*known, *(curve.at(level) for curve in curves[len(self._ended) :])]
+    def _scores(self, level: int, alive: list[_Curve], numbers: np.ndarray) -> np.ndarray:
+        """One number per curve at epoch `level`, lower is better; NaN where the curve does not reach it."""
+        import numpy as np
 
-    def _scores(self, observations: list[Observation]) -> list[float]:
         if len(self._objectives.objectives) == 1 and not self._objectives.constraints:
-            return [observation.losses[0] for observation in observations]
-        return self._objectives.scores(observations)
+            known = self._losses.get(level, np.empty(0))
+            fresh = [_loss(curve.at(level)) for curve in self._ended[len(known) :]]
+            self._losses[level] = np.append(known, fresh) if fresh else known
+            return np.append(self._losses[level], [_loss(curve.at(level)) for curve in alive])
+        ended = self._levels.setdefault(level, [])
+        ended += [curve.at(level) for curve in self._ended[len(ended) :]]
+        values = [*ended, *(curve.at(level) for curve in alive)]
+        found = [(int(numbers[i]), i, value) for i, value in enumerate(values) if value is not None]
+        found.sort(key=lambda entry: entry[0])  # equally crowded points are told apart by their order
+        scores = np.full(len(values), np.nan)
+        scores[[i for _, i, _ in found]] = self._objectives.scores([value for _, _, value in found])
+        return scores
 
 
 class _Curve:
@@ -137,6 +153,10 @@ class _Curve:
             return None
         place = bisect_right(self.epochs, level)
         return self._bests[place - 1] if place else None
+
+
+def _loss(observation: Observation | None) -> float:
+    return math.nan if observation is None else observation.losses[0]
 
 
 def _thinned(levels: list[int]) -> Iterable[int]:

@@ -175,6 +175,8 @@ class History:
         self._move(trial, Status.RUNNING)
         trial.attempt, trial.params = event.attempt, event.params
         trial.started_at = trial.started_at or at
+        if event.checkpoint is not None:  # another trial's, where it exploits that one: a retry starts there, too
+            trial.keep(event.checkpoint)
 
     def _report(self, event: Reported) -> None:
         trial = self.trials[event.trial]

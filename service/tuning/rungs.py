@@ -60,9 +60,9 @@ def standings(
     numbers, observations = [], []
     for trial in trials:
         value = value_at(trial, rung)
-        if trial.status is Status.DIVERGED and trial.epoch >= below:
-            value = worst
-        elif trial.status is Status.FAILED and value is not None:
+        broke_on_the_way = trial.status is Status.DIVERGED and trial.epoch >= below
+        broke_later = trial.status is Status.FAILED and value is not None
+        if broke_on_the_way or broke_later:
             value = worst
         if value is not None:
             numbers.append(trial.number)

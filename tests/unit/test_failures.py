@@ -14,7 +14,7 @@ from service.tuning.history import Status
 from service.tuning.ledger import read_ledger
 from service.tuning.limits import Limits
 from service.tuning.storage import FolderStorage
-from tests.conducted import Failing, Sweep
+from tests.conducted import Exploiting, Failing, Sweep
 
 
 @pytest.fixture
@@ -165,3 +165,19 @@ def test_a_lost_driver_is_followed_by_one_that_knows_the_same(folder: Path) -> N
     assert again.history.proposals == 3
     assert [t.attempt for t in again.history.trials] == [2, 2, 1]
     assert again.history.trials[0].restarts == 0
+
+
+def test_a_trial_that_breaks_after_it_exploited_another_is_retried_from_there(folder: Path) -> None:
+    sweep = Sweep(folder, Limits(9, max_trials=2), scheduler=Exploiting())
+    for number, epochs in ((0, (1, 2)), (1, (1,))):
+        trial = sweep.start()
+        for epoch in epochs:
+            sweep.report(trial, epoch, checkpoint=sweep.saved(number, epoch))
+    exploited = sweep.conductor.start()
+    assert exploited is not None
+    assert (exploited.trial, exploited.checkpoint) == (1, sweep.history.trials[0].latest_checkpoint)
+    sweep.conductor.attempt_failed(1, 2, "infrastructure", "node lost")
+    again = sweep.conductor.start()
+    assert again is not None
+    assert again.checkpoint == exploited.checkpoint
+    assert (folder / "checkpoints/0/2.ckpt").exists()

@@ -153,7 +153,7 @@ function failureList() {
 function charts(add) {
   const present = ENDINGS.filter((e) => R.endings[e]), isGood = R.best !== null, isAny = TRIALS.some((t) => t.curve.length);
   let byTime = true, curveOf = 0;
-  if (isGood) add("s6", `Best ${IS_SINGLE ? "" : `${OBJ.name} `}so far`, "The line is the best value up to then; each dot is a trial at its end; poor ones lie on the edge.", (b) => drawBestSoFar(b, byTime), toggle(["time", "epochs"], (i) => { byTime = i === 0; redraw(); }));
+  if (isGood) add("s6", `Best ${IS_SINGLE ? "" : `${OBJ.name} `}so far`, "Line: the best value up to then. Dots: trials at their end, poor ones on the edge.", (b) => drawBestSoFar(b, byTime), toggle(["time", "epochs"], (i) => { byTime = i === 0; redraw(); }));
   const pick = IS_SINGLE ? [] : [toggle(R.objectives.map((o) => o.name), (i) => { curveOf = i; redraw(); })];
   if (isAny) add(isGood ? "s6" : "s12", "Learning curves", `Colour says how the trial ended; gold is ${IS_SINGLE ? "the best one" : "the Pareto front"}; dotted lines are rungs.`, (b) => drawCurves(b, curveOf), keys(present), ...pick);
   const clear = html("button", { type: "button", onclick: () => { brushes.clear(); kept = null; redraw(); } }, "Show all");
