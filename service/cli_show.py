@@ -100,8 +100,9 @@ def ui(
     """Serve MLflow's pages on the local store."""
     import os
 
-    from service.tuning.tracking_server import mlflow_environment, mlflow_ui_command
+    from service.tuning.tracking_server import mlflow_environment, mlflow_ui_command, prepare_store
 
+    prepare_store(settings.home())
     command = mlflow_ui_command(settings.home(), host, port)
     typer.echo(f"MLflow on http://{host}:{port} (its first page takes some seconds; Ctrl-C ends it)")
     sys.stdout.flush()

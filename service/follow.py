@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import signal
@@ -21,7 +22,7 @@ from service.tuning.sweep_folder import read_job
 
 POLL_S: Final = 0.2
 STATUS_EVERY: Final = 5  # polls between two looks at the process table
-CLEAN_STOP_S: Final = 60.0
+CLEAN_STOP_S: Final = 86_400.0  # a long epoch is waited for; whoever will not wait presses Ctrl-C again
 PAUSED_ELSEWHERE: Final = 3  # exit code: `tuneyard stop` in another terminal
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -40,11 +41,12 @@ class Interruption:
         if len(self.signals) > 2:  # noqa: PLR2004  # stop, kill: there is no third step
             return
         wait_s = CLEAN_STOP_S if len(self.signals) == 1 else 0.0
-        if wait_s:
-            self._shown.note("stopping: trials save their state … (once more quits at once)")
         thread = threading.Thread(target=stop, args=(self._home, self._sweep), kwargs={"wait_s": wait_s}, daemon=True)
         thread.start()
         self._threads.append(thread)
+        if wait_s:
+            with contextlib.suppress(OSError):  # the terminal may be what is gone
+                self._shown.note("stopping: trials save their state … (once more quits at once)")
 
     def close(self) -> None:
         """Wait for what was asked for, and give the signals back."""

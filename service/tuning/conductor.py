@@ -5,6 +5,7 @@ Knows nothing of Ray: the driver drives it with real workers, tests and simulati
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -48,6 +49,7 @@ class Conductor:
         self._clock, self._started_at = clock, clock()
         self._active_before_s = decider.history.active_s
         self._in_use: dict[int, str] = {}  # trial -> path of the checkpoint that its attempt started from
+        self._told: set[tuple[int, int]] = set()  # attempts that have reported since the sweep began to drain
         self.lock = threading.RLock()
         self.finished: Finished | None = None
         self.is_draining = False
@@ -69,7 +71,7 @@ class Conductor:
         """Put `events` on record durably, then into the history; waits for storage that is full or away."""
         batch = list(events)
         if batch:
-            append = partial(self._ledger.append, batch)
+            append = partial(self._ledger.append, batch, at=self._clock())  # a second try writes the same bytes
             for record in patiently(append, "writing the ledger", until=lambda: self.is_giving_up):
                 self.history.apply(record)
 
@@ -85,6 +87,8 @@ class Conductor:
             if isinstance(answer, Finished):
                 self.finished = answer
             self.commit(self._with_configs(answer.events))
+            if any(isinstance(e, TrialEnded) for e in answer.events):
+                self._drop(self._expendable(*answer.events))
             if not isinstance(answer, Start):
                 return None
             started = answer.events[-1]
@@ -103,7 +107,7 @@ class Conductor:
                 return self._is_current(arrival.trial, arrival.attempt)
             goes_on = all(isinstance(e, Reported | CheckpointSaved) for e in events)
             goes_on = goes_on and not any(isinstance(e, Reported) and e.action != "continue" for e in events)
-            if goes_on and self.is_draining:
+            if goes_on and self.is_draining and self._may_end(arrival):
                 events.append(AttemptEnded(arrival.trial, arrival.attempt, "interrupted", "the sweep was paused"))
                 goes_on = False
             self._settle(arrival.trial, events)
@@ -136,6 +140,19 @@ class Conductor:
             running = [t for t in self.history.unfinished() if t.status is Status.RUNNING]
             self.commit(AttemptEnded(t.number, t.attempt, "interrupted", cause) for t in running)
 
+    def sweep_up(self) -> None:
+        """Delete checkpoint files that the record does not name: left by a driver or workers that were cut off."""
+        with self.lock:
+            trials = self.history.trials
+            known = {c.path for t in trials for c in (*t.checkpoints, *t.superseded)}
+            found = [
+                f"checkpoints/{t.number}/{n}" for t in trials for n in self._storage.names(f"checkpoints/{t.number}")
+            ]
+            for path in found:
+                if path not in known:
+                    with contextlib.suppress(OSError):
+                        self._storage.delete(path)
+
     def end(self, pause_reason: str | None) -> None:
         """Close the record: the sweep is paused for `pause_reason`, or over as `finished` says."""
         with self.lock:
@@ -145,6 +162,13 @@ class Conductor:
                 self.commit([SweepPaused(pause_reason or "the driver ended early")])
             else:
                 self.commit([SweepEnded(self.finished.ending, self.finished.reason)])
+
+    def _may_end(self, arrival: Arrival) -> bool:
+        """Whether a draining attempt has saved, or had its chance to: one report may have left before it was told."""
+        key = (arrival.trial, arrival.attempt)
+        had_its_chance = key in self._told
+        self._told.add(key)
+        return arrival.checkpoint is not None or had_its_chance
 
     def _is_current(self, trial: int, attempt: int) -> bool:
         known = self.history.trials[trial]
@@ -157,7 +181,11 @@ class Conductor:
             self._in_use.pop(trial, None)
         has_news = any(isinstance(e, TrialEnded | CheckpointSaved) for e in events)
         if has_news or any(isinstance(e, Reported) and e.checkpoint for e in events):
-            self._drop(expendable(self.history, self._retention, frozenset(self._in_use.values())))
+            self._drop(self._expendable())
+
+    def _expendable(self, *about: Event) -> list[Checkpoint]:
+        starts = [e.checkpoint.path for e in about if isinstance(e, AttemptStarted) and e.checkpoint is not None]
+        return expendable(self.history, self._retention, frozenset([*self._in_use.values(), *starts]))
 
     def _drop(self, checkpoints: list[Checkpoint]) -> None:
         paths = tuple(c.path for c in checkpoints)
@@ -165,7 +193,8 @@ class Conductor:
             return
         self.commit([CheckpointsDropped(paths)])
         for path in paths:
-            self._storage.delete(path)
+            with contextlib.suppress(OSError):  # the record says that it is gone; the next driver sweeps up
+                self._storage.delete(path)
 
     def _with_configs(self, events: Iterable[Event]) -> list[Event]:
         """`events`, with the resolved config of each trial that ends here handed to tracking."""

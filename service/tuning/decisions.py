@@ -244,7 +244,9 @@ class Decider:
         return AttemptStarted(trial.number, trial.attempt + 1, params, checkpoint, reason)
 
     def _idle(self, events: list[Event]) -> Start | Wait | Finished:
-        if self._is_drained() and not events:  # proposing may have dried up just now: what waits for others goes on
+        if events and self._is_drained():
+            return Wait(tuple(events))  # asked again once these trials have ended
+        if self._is_drained():  # proposing may have dried up just now: what waits for others goes on
             events, resume = self._release()
             if resume is not None:
                 return Start((*events, resume))

@@ -33,6 +33,7 @@ from service.tuning.events import AttemptStarted, DriverStarted, SweepStarted
 from service.tuning.history import History
 from service.tuning.ledger import Ledger
 from service.tuning.outcome import leave_report, seed_of
+from service.tuning.patience import patiently
 from service.tuning.progress import snapshot
 from service.tuning.signature_request import request_of
 from service.tuning.storage import FolderStorage
@@ -42,7 +43,9 @@ from service.tuning.watchdog import Watchdog
 
 log: Final = logging.getLogger(__name__)
 PROGRESS_PERIOD_S: Final = 0.5
-TERM_GRACE_S: Final = 25.0  # Kubernetes gives 30 s between SIGTERM and SIGKILL
+MAX_LOST_WARM_UPS: Final = 2
+LEAVE_LOCK_S: Final = 3.0
+TERM_GRACE_S: Final = 20.0  # Kubernetes gives 30 s between SIGTERM and SIGKILL
 OVER, FAILED, UNRUNNABLE, PAUSED, TAKEN = range(5)
 
 
@@ -65,6 +68,8 @@ class Driver:
         self.pause_reason: str | None = None
         self.state = "starting"
         self.faults: list[dict[str, Any]] = []
+        self.signals = 0
+        self._lost_warm_ups = 0
         self.tracking: dict[str, Any] = {"delivered": None, "lag": None}
 
     @property
@@ -88,18 +93,21 @@ class Driver:
         elif message["is_first"]:
             if message["defaults"]:
                 self.job = replace(self.job, defaults=message["defaults"])
-                write_job(self.folder, self.job)
+                patiently(lambda: write_job(self.folder, self.job), "writing the job")
                 points, warnings = first_points(self.spec, self.job.defaults)
                 self.parts.decider.first_points = points
                 self.warnings[:] = [w for w in self.warnings if w not in self.parts.point_warnings] + list(warnings)
             self.take_over()
             self.state, self.conductor.is_open = "running", True
 
-    def worker_lost(self, cause: str) -> None:
-        """A worker died while it imported the training code: that is no accident."""
-        self.ready(
-            {"faults": [asdict(Fault("a worker died while it imported what it has to train", "fit", given=cause))]}
-        )
+    def worker_lost(self, cause: str) -> bool:
+        """A worker was lost before it was warm; whether to try once more. Again and again, that is no accident."""
+        self._lost_warm_ups += 1
+        if self._lost_warm_ups <= MAX_LOST_WARM_UPS:
+            return True
+        fault = Fault("workers die while they import what they have to train", "fit", given=cause)
+        self.ready({"faults": [asdict(fault)]})
+        return False
 
     def take_over(self) -> None:
         """Put on record that this driver has the sweep, and that nothing of an earlier one runs any more."""
@@ -107,14 +115,39 @@ class Driver:
             self.conductor.commit([SweepStarted(self.job.sweep_id, self.job.spec, self.job.facts)])
         self.conductor.commit([DriverStarted(self.history.lease_epoch + 1, socket.gethostname(), os.getpid())])
         self.conductor.interrupt_running("the driver before was lost")
-        self.storage.delete(DRAIN_FILE)
+        self.conductor.sweep_up()
+        patiently(lambda: self.storage.delete(DRAIN_FILE), "removing the drain mark")
 
     def pause(self, reason: str) -> None:
         """Let every running attempt save with its next report, and start no other."""
         self.pause_reason = self.pause_reason or reason
-        self.conductor.is_draining = True
         with contextlib.suppress(OSError):  # then running attempts save at their next checkpoint epoch only
             self.storage.replace(DRAIN_FILE, reason.encode())
+        self.conductor.is_draining = True
+
+    def leave(self) -> None:
+        """End this process at once, with the record closed if that can be done in seconds."""
+        if self.conductor.lock.acquire(timeout=LEAVE_LOCK_S):
+            self.conductor.give_up()  # storage that is away is not waited for
+            with contextlib.suppress(OSError, TuneyardError):
+                if self.history.ended is not None:
+                    os._exit(OVER)
+                reason = self.pause_reason or "told to leave"
+                self.conductor.interrupt_running(reason)
+                self.conductor.end(reason)
+                self.state = "paused"
+                self.write_progress()
+        os._exit(PAUSED)
+
+    def finish_again(self) -> int:
+        """The sweep is over, but the driver before may not have come to tell: deliver, say so, and end."""
+        ended = self.history.ended
+        ending = "failed" if ended is None else ended.ending
+        self.state = ending
+        with TrackerProcess(self.folder, self.home) as tracker:
+            tracker.finish(self._note_tracking)
+        self.write_progress()
+        return OVER if ending == "completed" else FAILED
 
     def assign(self, started: AttemptStarted) -> dict[str, Any]:
         """What a worker needs to run `started`, beside what all attempts share (`shared`)."""
@@ -161,7 +194,7 @@ class Driver:
         """Leave a snapshot for whoever watches."""
         with self.conductor.lock:
             shot = snapshot(self.history, self.parts.rungs, self.parts.decider.limits, self.conductor.elapsed_s)
-        reason = self.pause_reason or (self.history.ended.reason if self.history.ended else "")
+        reason = self.history.ended.reason if self.history.ended else self.pause_reason or ""
         about = {
             "sweep_id": self.job.sweep_id,
             "name": self.spec.name,
@@ -196,7 +229,7 @@ class Driver:
         if self.faults:
             self.pause_reason = f"the sweep could not go on: {self.faults[0]['message']}"
         if error is not None:
-            self.pause_reason = f"the sweep could not go on: {error}"
+            self.pause_reason = f"the sweep could not {'go on' if self.history.sequence else 'begin'}: {error}"
         if self.conductor.finished is None:
             self.pause_reason = self.pause_reason or "the driver was told to end"
             self.conductor.interrupt_running(self.pause_reason)
@@ -220,7 +253,9 @@ class Driver:
 
         def loop() -> None:
             while not over.wait(PROGRESS_PERIOD_S):
-                self.tracking = {"delivered": None, "lag": tracker.lag(self.history.sequence)}
+                tracker.revive()
+                if self.tracking["delivered"] is None:
+                    self.tracking = {"delivered": None, "lag": tracker.lag(self.history.sequence)}
                 with contextlib.suppress(OSError):  # a full disk must not end the sweep; the next snapshot tries again
                     self.write_progress()
 
@@ -261,16 +296,14 @@ def only_driver(folder: Path) -> Iterator[None]:
 def _listen(driver: Driver) -> None:
     """First signal: pause. Second, or the end of the grace after SIGTERM: leave at once."""
 
-    def leave() -> None:
-        log.warning("leaving at once; the ledger has everything up to the last report")
-        os._exit(PAUSED)
-
     def on_signal(number: int, _frame: object) -> None:
-        if driver.pause_reason is not None:
-            leave()
+        driver.signals += 1
+        if driver.signals > 1:
+            threading.Thread(target=driver.leave, daemon=True).start()
+            return
         driver.pause(f"received {signal.Signals(number).name}")
         if number == signal.SIGTERM:
-            timer = threading.Timer(TERM_GRACE_S, leave)
+            timer = threading.Timer(TERM_GRACE_S, driver.leave)
             timer.daemon = True
             timer.start()
 
@@ -292,7 +325,7 @@ def main(argv: list[str] | None = None) -> int:
         with only_driver(folder):
             driver = Driver(folder, args.home.resolve())
             if driver.history.ended is not None:
-                return OVER if driver.history.ended.ending == "completed" else FAILED
+                return driver.finish_again()
             _listen(driver)
             return driver.run()
     except SweepRunningError as error:

@@ -63,6 +63,7 @@ class Trial:
     started_at: float | None = None
     ended_at: float | None = None
     checkpoints: list[Checkpoint] = field(default_factory=list)
+    superseded: list[Checkpoint] = field(default_factory=list)  # replaced by others of the same epoch
     best_epoch: int = 0  # the epoch that no later one dominates; 0 before the first report
     cause: str = ""
 
@@ -78,6 +79,8 @@ class Trial:
 
     def keep(self, checkpoint: Checkpoint) -> None:
         """Remember `checkpoint` in place of any other of its epoch."""
+        same = [c for c in self.checkpoints if c.epoch == checkpoint.epoch]
+        self.superseded += [c for c in same if c.path != checkpoint.path]
         self.checkpoints = [c for c in self.checkpoints if c.epoch != checkpoint.epoch] + [checkpoint]
 
 
@@ -188,8 +191,8 @@ class History:
 
     def _drop(self, paths: frozenset[str]) -> None:
         for trial in self.trials:
-            if any(c.path in paths for c in trial.checkpoints):
-                trial.checkpoints = [c for c in trial.checkpoints if c.path not in paths]
+            trial.checkpoints = [c for c in trial.checkpoints if c.path not in paths]
+            trial.superseded = [c for c in trial.superseded if c.path not in paths]
 
     def _end_attempt(self, event: AttemptEnded) -> None:
         trial = self.trials[event.trial]

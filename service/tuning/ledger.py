@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from service.tuning.storage import FolderStorage, Storage
 
 FOLDER: Final = "ledger"
 MERGE_AFTER: Final = 256  # small segments; keeps a listing short without rewriting history often
+READS: Final = 3
+READ_AGAIN_S: Final = 0.05
 _NAME: Final = re.compile(r"^(\d{12})(?:-(\d{12}))?\.jsonl$")
 
 
@@ -63,25 +66,32 @@ class Ledger:
         self._at = records[-1].at if records else 0.0
         return records
 
-    def append(self, events: Sequence[Event]) -> list[Record]:
+    def append(self, events: Sequence[Event], at: float | None = None) -> list[Record]:
         """Commit `events` together, durably, and return them with their places.
 
-        OSError if storage refuses: then nothing was committed. SweepRunningError if another driver was faster.
+        OSError if storage refuses: then they have to be appended again, with the same `at`. SweepRunningError if
+        another driver was faster.
         """
-        self._at = max(self._clock(), self._at)  # a clock that jumps back must not reorder history
+        now = self._clock() if at is None else at
+        self._at = max(now, self._at)  # a clock that jumps back must not reorder history
         records = [Record(self._next + i, self._at, event) for i, event in enumerate(events)]
         segment = Segment(self._next)
-        try:
-            self._storage.create(segment.name, _pack(records))
-        except FileExistsError as error:
-            msg = f"another driver has continued this sweep (record {self._next} is its own); this one must end"
-            raise SweepRunningError(msg) from error
+        self._create(segment, _pack(records))
         self._commits.append(segment)
         self._next += len(records)
         if len(self._commits) >= MERGE_AFTER:
             with contextlib.suppress(OSError):  # what it was to shorten is all there; the next commit tries again
                 self._merge()
         return records
+
+    def _create(self, segment: Segment, data: bytes) -> None:
+        try:
+            self._storage.create(segment.name, data)
+        except FileExistsError as error:
+            if self._storage.read(segment.name) == data:
+                return  # an earlier try did it all but could not say so
+            msg = f"another driver has continued this sweep (record {self._next} is its own); this one must end"
+            raise SweepRunningError(msg) from error
 
     def _merge(self) -> None:
         """Replace all commits so far by one segment; a crash in between leaves both, which reads the same."""
@@ -119,7 +129,12 @@ class LedgerTail:
 
 def read_ledger(folder: Path) -> list[Record]:
     """All records of the sweep stored in `folder`, without a torn tail. LedgerDamagedError if the middle is damaged."""
-    return _read(FolderStorage(folder))[1]
+    storage = FolderStorage(folder)
+    for _ in range(READS - 1):
+        with contextlib.suppress(FileNotFoundError, LedgerDamagedError):  # a driver may be merging right now
+            return _read(storage)[1]
+        time.sleep(READ_AGAIN_S)
+    return _read(storage)[1]
 
 
 def _segments(storage: Storage) -> list[Segment]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
+import signal
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -45,7 +46,8 @@ def run_attempts(conductor: Conductor, owner: Session) -> BaseException | None:
             slots = _slots(owner)
             error = _fit(_tuner(conductor, owner, slots, scratch))
             return conductor.error or error
-    except BackendError as error:
+    except Exception as error:  # whatever keeps Ray from starting is the sweep's reason to stop
+        log.exception("Ray cannot be used")
         return error
 
 
@@ -65,12 +67,13 @@ def _tuner(
             "slots": slots,
         },
     )
+    searcher = SweepSearcher(conductor, len(slots), owner)
     return tune.Tuner(
         trainable,
         param_space={},
         tune_config=tune.TuneConfig(
-            search_alg=SweepSearcher(conductor, len(slots), owner),
-            scheduler=SweepScheduler(conductor, owner),
+            search_alg=searcher,
+            scheduler=SweepScheduler(conductor, owner, searcher),
             num_samples=-1,
             max_concurrent_trials=len(slots),
             reuse_actors=True,
@@ -112,7 +115,7 @@ def _slots(owner: Session) -> list[SlotResources]:
     bundle = {"CPU": resources.cpu, "GPU": resources.gpu, "memory": float(resources.memory_bytes or 0)}
     bundle = {name: amount for name, amount in bundle.items() if amount > 0}
     have = ray.cluster_resources()
-    fits = min(int(have.get(name, 0.0) / amount + 1e-9) for name, amount in bundle.items())
+    fits = min((_fitting(name, have.get(name, 0.0), amount) for name, amount in bundle.items()), default=0)
     if fits < 1:
         want = ", ".join(f"{name} {amount:g}" for name, amount in bundle.items())
         here = ", ".join(f"{name} {have.get(name, 0.0):g}" for name in bundle)
@@ -125,6 +128,13 @@ def _slots(owner: Session) -> list[SlotResources]:
     return [SlotResources(i, bundle) for i in range(min(fits, asked or fits, useful))]
 
 
+def _fitting(resource: str, have: float, amount: float) -> int:
+    """How many trials fit; a part of a GPU comes from one GPU, never from the rests of two."""
+    if resource == "GPU" and amount < 1:
+        return int(have) * int(1 / amount + 1e-9)
+    return int(have / amount + 1e-9)
+
+
 @contextmanager
 def _local_ray(folder: Path) -> Iterator[Path]:
     """A Ray of our own on this machine, with a secret of its own and a scratch folder that goes with it.
@@ -132,6 +142,7 @@ def _local_ray(folder: Path) -> Iterator[Path]:
     The address is explicit: without one, `ray.init` joins whatever cluster happens to run on the host.
     """
     scratch = _scratch(folder)
+    on_term = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             address="local",
@@ -141,6 +152,7 @@ def _local_ray(folder: Path) -> Iterator[Path]:
             object_store_memory=OBJECT_STORE_BYTES,
             _temp_dir=str(scratch / "ray"),
         )
+        signal.signal(signal.SIGTERM, on_term)  # Ray has put one in its place that leaves at once
         yield scratch
     finally:
         ray.shutdown()

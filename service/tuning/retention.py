@@ -25,7 +25,7 @@ def expendable(history: History, policy: RetentionPolicy, in_use: frozenset[str]
     A live trial keeps its newest `save_trial_latest` ones, at least two. The best
     `save_sweep_best` trials keep the one of their best epoch, or the nearest before it.
     """
-    holders = [trial for trial in history.trials if trial.checkpoints]
+    holders = [trial for trial in history.trials if trial.checkpoints or trial.superseded]
     if not holders:
         return []
     needed = set(in_use)
@@ -37,7 +37,8 @@ def expendable(history: History, policy: RetentionPolicy, in_use: frozenset[str]
         best = best_checkpoint(history.trials[number], epoch)
         if best is not None:
             needed.add(best.path)
-    return [c for trial in holders for c in trial.checkpoints if c.path not in needed]
+    held = {c.path: c for trial in history.trials for c in (*trial.superseded, *trial.checkpoints)}
+    return [checkpoint for path, checkpoint in held.items() if path not in needed]
 
 
 def best_checkpoint(trial: Trial, epoch: int) -> Checkpoint | None:

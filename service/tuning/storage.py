@@ -6,6 +6,7 @@ Every write is whole or absent: a reader never sees half a file, and what a call
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import uuid
 from pathlib import Path
@@ -68,6 +69,8 @@ class FolderStorage:
 
     def _prepare(self, name: str, data: bytes) -> tuple[Path, Path]:
         path = self.root / name
+        if not self.root.is_dir():  # a mount that is gone: making the folder would hide what is written there
+            raise OSError(errno.EIO, "the storage folder is gone", str(self.root))
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.parent / f".{uuid.uuid4().hex}.tmp"
         try:

@@ -34,7 +34,8 @@ class Job:
 
 
 def write_job(folder: Path, job: Job) -> None:
-    """Put `job` into its sweep's folder."""
+    """Put `job` into its sweep's folder, which is made where it is not there yet."""
+    folder.mkdir(parents=True, exist_ok=True)
     FolderStorage(folder).replace(JOB_FILE, json.dumps(asdict(job), indent=1).encode())
 
 

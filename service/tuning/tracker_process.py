@@ -13,6 +13,7 @@ from typing import Final, Self
 from service.tuning.tracking_cursor import read_cursor
 
 POLL_S: Final = 0.1
+REVIVE_S: Final = 5.0
 FINISH_TIMEOUT_S: Final = 90.0  # the tracker gives up by itself after its grace; this is for one that hangs
 
 
@@ -22,15 +23,26 @@ class TrackerProcess:
     def __init__(self, folder: Path, home: Path) -> None:
         self._folder, self._home = folder, home
         self._process: subprocess.Popen[bytes] | None = None
+        self._started_at = 0.0
 
     def __enter__(self) -> Self:
         """Start it."""
+        self._start()
+        return self
+
+    def revive(self) -> None:
+        """Start it again if it has died; at most once in some seconds, since what killed it may last."""
+        is_dead = self._process is not None and self._process.poll() not in (None, 0)
+        if is_dead and time.monotonic() - self._started_at > REVIVE_S:
+            self._start()
+
+    def _start(self) -> None:
+        self._started_at = time.monotonic()
         log_path = self._folder / "logs" / "tracker.out"
         with log_path.open("ab") as log:
             command = [sys.executable, "-P", "-m", "service.tuning.tracking", str(self._folder)]
             command += ["--home", str(self._home), "--parent-pid", str(os.getpid())]
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        return self
 
     def __exit__(self, *_: object) -> None:
         """End it if it is still there."""

@@ -7,6 +7,7 @@ MLflow, and with 3 when something is still owed; `tuneyard sync` and the next dr
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import logging.handlers
 import os
@@ -72,7 +73,8 @@ class Tracker:
     def _read(self) -> bool:
         """Fold the next slice of the ledger; whether there was any."""
         if not self._backlog:
-            self._backlog.extend(self._tail.read_new())
+            with contextlib.suppress(OSError):  # storage is away: there is no news until it is back
+                self._backlog.extend(self._tail.read_new())
         if not self._backlog:
             return False
         self._last_record_at = time.monotonic()
@@ -118,7 +120,7 @@ class Tracker:
             log.warning("%s; delivering everything again", error)
             self._start_over()
             return 0.0
-        except (UnavailableError, TrackingError) as error:
+        except (UnavailableError, TrackingError, OSError) as error:  # OSError: a full disk, say
             wait = self._backoff()
             log.warning("MLflow: %s; trying again in %.0f s", error, wait)
             self._error = without_password(str(error))

@@ -191,11 +191,11 @@ class Carrier:
         target, best = self._outbox.known.register_best_as, self._outbox.best
         if target is None or best is None or best[0] not in self._runs:
             return
-        trial, epoch = best
+        trial = best[0]
         name, _, alias = target.partition("@")
-        files = sorted((self._folder / "checkpoints" / str(trial)).glob("*.ckpt"), key=lambda p: p.name)
-        chosen = next((p for p in files if p.stem == str(epoch)), max(files, key=_epoch_of, default=None))
-        if chosen is None:
+        kept = self._outbox.checkpoints.get(trial)
+        chosen = None if kept is None else self._folder / kept
+        if chosen is None or not chosen.is_file():
             log.warning("trial %s has no checkpoint to register as %s", trial, target)
             return
         run, place = self._runs[trial], f"checkpoints/{chosen.name}"
@@ -213,7 +213,8 @@ def _is_due(delivery: Delivery, age: float) -> bool:
 
 
 def _epoch_of(path: Path) -> int:
-    return int(path.stem) if path.stem.isdigit() else -1
+    """The epoch in a checkpoint's name, `<attempt>-<epoch>.ckpt`."""
+    return int(path.stem.rpartition("-")[2])
 
 
 def _name(key: RunKey) -> str:

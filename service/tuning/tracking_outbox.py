@@ -92,6 +92,7 @@ class Outbox:
         self.is_over = False
         self.is_paused = False
         self.driver_pid: int | None = None  # of the newest driver
+        self.checkpoints: dict[int, str] = {}  # trial -> the checkpoint that the sweep keeps of it
         self.best: tuple[int, int] | None = None  # (trial, epoch) of the winner, once the sweep has ended
         self._live: dict[int, _Trial] = {}
         self._finals: dict[int, tuple[int, Observation]] = {}  # best epoch of every trial that may win
@@ -134,10 +135,16 @@ class Outbox:
             case SweepEnded():
                 self._end_sweep(record, event)
             case Artifacts():
-                self._delivery(event.trial, record).carry(event.paths)
+                self._carry(event, record)
             case _:
                 pass  # a checkpoint on its own is no result
         self.sequence = record.sequence + 1
+
+    def _carry(self, event: Artifacts, record: Record) -> None:
+        kept = [path for path in event.paths if path.endswith(".ckpt")]
+        if event.trial is not None and kept:
+            self.checkpoints[event.trial] = kept[-1]
+        self._delivery(event.trial, record).carry(event.paths)
 
     def identity(self, key: RunKey) -> dict[str, str]:
         """The tags by which a run is found again."""

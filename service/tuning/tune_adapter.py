@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from ray import cloudpickle, tune
-from ray.exceptions import OutOfMemoryError
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 from ray.tune.execution.tune_controller import TrialRunnerWrapper, TuneController
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
@@ -26,6 +28,7 @@ from service.tuning.events import AttemptStarted, Checkpoint
 from service.tuning.sweep_folder import WARM_UP
 from service.tuning.watchdog import Watchdog
 
+FINISHED: Final[str] = Searcher.FINISHED
 log: Final = logging.getLogger(__name__)
 Suggestion = dict[str, Any] | str | None  # a config, Searcher.FINISHED, or None for "not now"
 
@@ -47,6 +50,20 @@ class EndNow(tune.Stopper):  # type: ignore[misc]  # ray ships no types
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles what it is given; nothing of ours is ever read back from there."""
         return {}
+
+
+class LostWorkerError(RayActorError):  # type: ignore[misc]  # ray ships no types
+    """A worker that is gone for a reason that Tune does not know."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __reduce__(self) -> tuple[type[LostWorkerError], tuple[str]]:
+        return LostWorkerError, (self.text,)
 
 
 class SlotResources(tune.PlacementGroupFactory):  # type: ignore[misc]  # ray ships no types
@@ -94,8 +111,8 @@ class Owner(Protocol):
     def ready(self, message: dict[str, Any]) -> None:
         """A worker is warm, and may have checked the sweep's signatures."""
 
-    def worker_lost(self, cause: str) -> None:
-        """A worker was lost before it was warm."""
+    def worker_lost(self, cause: str) -> bool:
+        """A worker was lost before it was warm; whether to try once more."""
 
     def assign(self, started: AttemptStarted) -> dict[str, Any]:
         """What one attempt needs beside what all share."""
@@ -117,9 +134,11 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
             return self._suggest(trial_id)
         except BaseException as error:  # noqa: BLE001  # see the module's docstring
             self._conductor.give_up(error)
-            return None
+            return FINISHED
 
     def _suggest(self, trial_id: str) -> Suggestion:
+        if self._conductor.is_giving_up:
+            return FINISHED
         if self._cold and not self._conductor.is_draining:
             slot = self._cold.pop()
             self._free.remove(slot)
@@ -129,7 +148,7 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
         started = self._conductor.start()
         if started is None:
             done = self._conductor.finished is not None or (self._conductor.is_draining and not self._slots)
-            return Searcher.FINISHED if done else None
+            return FINISHED if done else None
         return self._give(trial_id, self._free.pop(), self._owner.assign(started))
 
     def _give(self, trial_id: str, slot: int, task: dict[str, Any]) -> Suggestion:
@@ -141,6 +160,10 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
         slot = self._slots.pop(trial_id, None)
         if slot is not None:
             self._free.append(slot)
+
+    def warm_up_again(self, slot: int) -> None:
+        """The slot's worker was lost before it was warm."""
+        self._cold.append(slot)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Results are the scheduler's business."""
@@ -159,9 +182,10 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
 class SweepScheduler(TrialScheduler):  # type: ignore[misc]  # ray ships no types
     """Passes every message of a worker to the conductor, and its verdict back to Tune."""
 
-    def __init__(self, conductor: Conductor, owner: Owner) -> None:
+    def __init__(self, conductor: Conductor, owner: Owner, searcher: SweepSearcher) -> None:
         super().__init__()
         self._conductor, self._owner, self._watchdog = conductor, owner, owner.watchdog
+        self._searcher = searcher
         self._is_adapted = False
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:  # noqa: ARG002  # Tune's signature
@@ -201,7 +225,8 @@ class SweepScheduler(TrialScheduler):  # type: ignore[misc]  # ray ships no type
             error = _error_of(trial)
             cause = str(error).strip() if error else "the worker was lost"
             if WARM_UP in assignment:
-                self._owner.worker_lost(cause)
+                if self._owner.worker_lost(cause):
+                    self._searcher.warm_up_again(trial.config["slot"])
                 return
             number, attempt = assignment["trial"], assignment["attempt"]
             if self._watchdog.forget((number, attempt)):
@@ -214,10 +239,13 @@ class SweepScheduler(TrialScheduler):  # type: ignore[misc]  # ray ships no type
 
     def choose_trial_to_run(self, tune_controller: TrialRunnerWrapper) -> None:
         """Tune starts pending trials by itself; this is only a place that its loop comes by at each step."""
-        if not self._is_adapted:
-            _adapt(tune_controller._tune_controller)  # noqa: SLF001  # no public way to reach it
-            self._is_adapted = True
-        self._watchdog.tick()
+        try:
+            if not self._is_adapted:
+                _adapt(tune_controller._tune_controller)  # noqa: SLF001  # no public way to reach it
+                self._is_adapted = True
+            self._watchdog.tick()
+        except BaseException as error:  # noqa: BLE001  # see the module's docstring
+            self._conductor.give_up(error)
 
     def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
         """Nothing to do."""
@@ -257,6 +285,19 @@ def _adapt(controller: TuneController) -> None:
     controller._actor_cache = WarmWorkers()  # noqa: SLF001  # no public way
     controller.checkpoint(force=True, wait=True)
     controller.checkpoint = lambda **_: None
+    _name_lost_workers(controller._actor_manager)  # noqa: SLF001  # no public way
+
+
+def _name_lost_workers(manager: RayActorManager) -> None:
+    """Have a worker that Ray's memory monitor ended count as lost: Tune itself would end the whole sweep."""
+    handle = manager._actor_task_failed  # noqa: SLF001  # no public way
+
+    def handle_named(tracked_actor_task: TrackedActorTask, exception: Exception) -> None:
+        if isinstance(exception, RayError) and not isinstance(exception, RayActorError | RayTaskError):
+            exception = LostWorkerError(f"{type(exception).__name__}: {exception}")
+        handle(tracked_actor_task, exception)
+
+    manager._actor_task_failed = handle_named  # noqa: SLF001  # no public way
 
 
 def _arrival(message: dict[str, Any]) -> Arrival:

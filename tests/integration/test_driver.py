@@ -101,15 +101,16 @@ def test_a_sweep_runs_to_its_end_and_everything_is_on_record(
     assert len(of(folder, SweepEnded)) == 1
 
 
-def test_sigint_pauses_and_a_second_driver_finishes(
-    tmp_path: Path, start: Callable[[Path], subprocess.Popen[bytes]]
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_pauses_and_a_second_driver_finishes(
+    tmp_path: Path, start: Callable[[Path], subprocess.Popen[bytes]], asked: signal.Signals
 ) -> None:
     folder = prepare(tmp_path)
     driver = start(folder)
     wait_for(lambda: len(of(folder, Reported)) >= 5)
-    driver.send_signal(signal.SIGINT)
+    driver.send_signal(asked)
     assert driver.wait(60) == 3
-    assert of(folder, SweepPaused) == [SweepPaused("received SIGINT")]
+    assert of(folder, SweepPaused) == [SweepPaused(f"received {asked.name}")]
     before = reported(folder)
     assert len(before) < 24
     assert start(folder).wait(120) == 0

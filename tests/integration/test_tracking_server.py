@@ -6,11 +6,12 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from service.tuning.events import DriverStarted, Event, Reported, SweepEnded, SweepStarted
+from service.tuning.events import Artifacts, DriverStarted, Event, Reported, SweepEnded, SweepStarted
 from service.tuning.tracking_cursor import read_cursor
 from tests.integration.mlflow_peer import Proxy, check_exactly_once, free_port, mlflow_server, rows
 from tests.integration.synthetic_sweep import Synthetic, records, write_ledger
@@ -85,7 +86,10 @@ def test_the_best_checkpoint_is_registered_once(server: tuple[str, Path], tmp_pa
         (r.event for r in ledger if isinstance(r.event, Reported) and not r.event.diverged),
         key=lambda e: e.metrics["val_acc"],
     )
-    checkpoint = folder / "checkpoints" / str(best.trial) / f"{best.epoch}.ckpt"
+    path = f"checkpoints/{best.trial}/1-{best.epoch}.ckpt"
+    kept = replace(ledger[-1], event=Artifacts(best.trial, (path,)))
+    ledger = [*ledger[:-1], kept, replace(ledger[-1], sequence=ledger[-1].sequence + 1)]
+    checkpoint = folder / path
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_bytes(b"weights")
     write_ledger(folder, ledger)
@@ -94,5 +98,6 @@ def test_the_best_checkpoint_is_registered_once(server: tuple[str, Path], tmp_pa
         assert track(folder, tmp_path) == 0
     assert rows(home, "SELECT version FROM model_versions WHERE name = 'digits'") == [(1,)]
     assert rows(home, "SELECT alias, version FROM registered_model_aliases WHERE name = 'digits'") == [("candidate", 1)]
-    stored = next((home / "mlartifacts").rglob(f"checkpoints/{best.epoch}.ckpt"))
+    stored = next((home / "mlartifacts").rglob(f"checkpoints/1-{best.epoch}.ckpt"))
     assert stored.read_bytes() == b"weights"
+    assert rows(home, "SELECT value FROM model_version_tags WHERE key = 'tuneyard.epoch'") == [(str(best.epoch),)]

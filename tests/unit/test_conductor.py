@@ -96,6 +96,7 @@ def test_paused_trials_go_on_when_no_new_ones_come(folder: Path) -> None:
     assert not sweep.report(0, 2)
     assert sweep.conductor.start() is None
     assert sweep.history.trials[1].status is Status.STOPPED
+    assert sweep.conductor.start() is None
     assert sweep.conductor.finished is not None
 
 
@@ -142,3 +143,30 @@ def test_constraints_put_infeasible_trials_behind(folder: Path) -> None:
     for loss, latency in ((0.1, 50.0), (0.9, 10.0), (0.5, 21.0)):
         sweep.report(sweep.start(), 1, loss, metrics={"latency_ms": latency})
     assert [trial for trial, _ in sweep.history.ranking()] == [1, 2, 0]
+
+
+def test_checkpoints_of_trials_that_end_while_they_wait_are_dropped(folder: Path) -> None:
+    sweep = Sweep(folder, Limits(9, max_trials=3, wall_clock_s=10.0), scheduler=Patient(pause_at=(1,)))
+    for number in range(3):
+        sweep.report(sweep.start(), 1, 1.0 + number, checkpoint=sweep.saved(number, 1))
+    sweep.now = 11.0
+    assert sweep.conductor.start() is None
+    assert sweep.conductor.finished is not None
+    assert [p.parent.name for p in (folder / "checkpoints").rglob("*.ckpt")] == ["0"]
+
+
+def test_files_that_the_record_does_not_name_are_swept_up(folder: Path) -> None:
+    sweep = Sweep(folder, Limits(9, max_trials=1))
+    trial = sweep.start()
+    sweep.report(trial, 1, checkpoint=sweep.saved(0, 1))
+    sweep.saved(0, 2)
+    sweep.conductor.sweep_up()
+    assert [p.name for p in (folder / "checkpoints" / "0").iterdir()] == ["1.ckpt"]
+
+
+def test_a_draining_attempt_that_had_no_chance_to_save_gets_one_more_epoch(folder: Path) -> None:
+    sweep = Sweep(folder, Limits(9, max_trials=1))
+    trial = sweep.start()
+    sweep.conductor.is_draining = True
+    assert sweep.report(trial, 1)
+    assert not sweep.report(trial, 2, checkpoint=sweep.saved(0, 2))

@@ -181,3 +181,29 @@ def test_a_trial_that_breaks_after_it_exploited_another_is_retried_from_there(fo
     assert again is not None
     assert again.checkpoint == exploited.checkpoint
     assert (folder / "checkpoints/0/2.ckpt").exists()
+
+
+def test_a_commit_that_could_not_say_it_was_done_is_not_taken_for_another_drivers(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = Sweep(folder, Limits(2, max_trials=1))
+    trial = sweep.start()
+    failures = iter([OSError(5, "Input/output error")])
+    create = FolderStorage.create
+
+    def done_but_unsure(self: FolderStorage, name: str, data: bytes) -> None:
+        create(self, name, data)
+        error = next(failures, None)
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(FolderStorage, "create", done_but_unsure)
+    monkeypatch.setattr("service.tuning.patience.FIRST_WAIT_S", 0.001)
+    assert sweep.report(trial, 1)
+    assert [r.sequence for r in read_ledger(folder)] == list(range(sweep.history.sequence))
+
+
+def test_a_storage_folder_that_is_gone_is_not_made_anew(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="the storage folder is gone"):
+        FolderStorage(tmp_path / "mount").create("ledger/x", b"")
+    assert not (tmp_path / "mount").exists()
