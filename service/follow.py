@@ -86,11 +86,13 @@ def _show_until_over(home: Path, sweep: Sweep, shown: ProgressView) -> None:
     polls = 0
     while True:
         polls += 1
-        over = polls % STATUS_EVERY == 1 and not is_running(home, sweep)
         progress = sweep.progress()
         if progress is not None:
             shown.update(progress)
+        is_near_end = progress is not None and progress.get("state") in ENDED_STATES
+        over = (is_near_end or polls % STATUS_EVERY == 1) and not is_running(home, sweep)
         if over:
+            shown.update(sweep.progress() or progress or {})
             return
         time.sleep(POLL_S)
 

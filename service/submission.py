@@ -32,11 +32,13 @@ def prepare(path: Path, overrides: Sequence[str], *, signatures: bool) -> Job:
 
 def refuse_our_names(root: Path, file: str) -> None:
     """SpecError where the user's code has a top-level module with a name of ours: only one of them could be found."""
-    taken = [name for name in OURS if (root / name / "__init__.py").exists() or (root / f"{name}.py").exists()]
-    if taken and root != Path(__file__).resolve().parent.parent:
+    ours = Path(__file__).resolve().parent.parent
+    found = [p for name in OURS for p in (root / name, root / f"{name}.py") if p.suffix or (p / "__init__.py").exists()]
+    taken = [path for path in found if path.exists() and path.resolve() != ours / path.name]
+    if taken:
         message = "a package of yours has the name of one of Tuneyard's, and only one of the two could be imported"
         allowed = f"any names but {', '.join(OURS)}"
-        raise SpecError([Fault(message, "code.root", file, given=str(root / taken[0]), allowed=allowed)])
+        raise SpecError([Fault(message, "code.root", file, given=str(taken[0]), allowed=allowed)])
 
 
 def check(path: Path, spec: SweepSpec) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import json
 import logging
 import math
@@ -32,12 +31,13 @@ from service.tuning.conductor import Conductor
 from service.tuning.events import AttemptStarted, DriverStarted, SweepStarted
 from service.tuning.history import History
 from service.tuning.ledger import Ledger
+from service.tuning.lock import only_driver
 from service.tuning.outcome import leave_report, seed_of
 from service.tuning.patience import patiently
 from service.tuning.progress import snapshot
 from service.tuning.signature_request import request_of
 from service.tuning.storage import FolderStorage
-from service.tuning.sweep_folder import DRAIN_FILE, LOCK_FILE, PROGRESS_FILE, WARM_UP, Job, read_job, write_job
+from service.tuning.sweep_folder import DRAIN_FILE, PROGRESS_FILE, WARM_UP, Job, read_job, write_job
 from service.tuning.tracker_process import TrackerProcess
 from service.tuning.watchdog import Watchdog
 
@@ -70,6 +70,7 @@ class Driver:
         self.faults: list[dict[str, Any]] = []
         self.signals = 0
         self._lost_warm_ups = 0
+        self._code: int | None = None
         self.tracking: dict[str, Any] = {"delivered": None, "lag": None}
 
     @property
@@ -87,6 +88,7 @@ class Driver:
 
     def ready(self, message: dict[str, Any]) -> None:
         """A worker is warm. The sweep begins with what the first one has found, or ends before it has begun."""
+        log.info("a worker is warm")
         if message["faults"]:
             self.faults = self.faults or message["faults"]
             self.conductor.give_up()
@@ -145,7 +147,7 @@ class Driver:
         ending = "failed" if ended is None else ended.ending
         self.state = ending
         with TrackerProcess(self.folder, self.home) as tracker:
-            tracker.finish(self._note_tracking)
+            tracker.finish(self.history.sequence, self._note_tracking)
         self.write_progress()
         return OVER if ending == "completed" else FAILED
 
@@ -209,17 +211,23 @@ class Driver:
 
     def run(self) -> int:
         """Run the sweep to its end or pause; the process's exit code."""
+        log.info("starting Ray")
         ray_environment.prepare()
         from service.tuning.ray_session import run_attempts  # ray takes seconds to import
 
         self.conductor.is_open = False
         with TrackerProcess(self.folder, self.home) as tracker, self._progress(tracker):
-            error = run_attempts(self.conductor, self)
-            code = self._close(error)
+            self.conclude(run_attempts(self.conductor, self))
+            log.info("Ray is gone")
             if self.history.sequence:
-                tracker.finish(self._note_tracking)
+                tracker.finish(self.history.sequence, self._note_tracking)
         self.write_progress()
-        return code
+        return UNRUNNABLE if self._code is None else self._code
+
+    def conclude(self, error: BaseException | None) -> None:
+        """Close the record, once: before Ray goes, so that MLflow gets the rest while it does."""
+        if self._code is None:
+            self._code = self._close(error)
 
     def _close(self, error: BaseException | None) -> int:
         """Settle what is still open, leave the report, and close the record."""
@@ -276,23 +284,6 @@ def _checkpoint_fields(started: AttemptStarted) -> dict[str, Any] | None:
     return {"path": saved.path, "epoch": saved.epoch, "size_bytes": saved.size_bytes, "digest": saved.digest}
 
 
-@contextlib.contextmanager
-def only_driver(folder: Path) -> Iterator[None]:
-    """Hold the sweep against other drivers of this machine; SweepRunningError if one has it."""
-    with (folder / LOCK_FILE).open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            owner = file.read().strip() or "unknown"
-            msg = f"another driver (process {owner}) runs this sweep; watch it with `tuneyard watch`"
-            raise SweepRunningError(msg) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
-
-
 def _listen(driver: Driver) -> None:
     """First signal: pause. Second, or the end of the grace after SIGTERM: leave at once."""
 
@@ -338,4 +329,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(code)  # everything is on disk; taking Ray's and numpy's modules apart would cost half a second

@@ -38,14 +38,21 @@ class Session(Owner, Protocol):
     def shared(self) -> dict[str, Any]:
         """What all attempts of the sweep share."""
 
+    def conclude(self, error: BaseException | None) -> None:
+        """Every attempt is over; Ray goes next."""
+
 
 def run_attempts(conductor: Conductor, owner: Session) -> BaseException | None:
-    """Run attempts until the conductor has no more. Returns what made it impossible to go on, or None."""
+    """Run attempts until the conductor has no more, and have the owner conclude. Returns what stopped it, or None."""
     try:
         with _local_ray(owner.folder) as scratch:
             slots = _slots(owner)
+            log.info("Ray is up; %d trials fit at the same time", len(slots))
             error = _fit(_tuner(conductor, owner, slots, scratch))
-            return conductor.error or error
+            log.info("no attempt is left")
+            error = conductor.error or error
+            owner.conclude(error)
+            return error
     except Exception as error:  # whatever keeps Ray from starting is the sweep's reason to stop
         log.exception("Ray cannot be used")
         return error

@@ -54,11 +54,15 @@ class TrackerProcess:
         """How many records of the first `sequence` have not reached MLflow yet."""
         return max(0, sequence - read_cursor(self._folder).sequence)
 
-    def finish(self, note: Callable[[bool], None]) -> None:
-        """Wait until the tracker has delivered all, or has given up; `note` hears which."""
+    def finish(self, sequence: int, note: Callable[[bool], None]) -> None:
+        """Wait until the tracker has delivered the first `sequence` records, or has given up; `note` hears which."""
         if self._process is None:
             return
         deadline = time.monotonic() + FINISH_TIMEOUT_S
-        while self._process.poll() is None and time.monotonic() < deadline:
+        while self._process.poll() is None and not self._has_all(sequence) and time.monotonic() < deadline:
             time.sleep(POLL_S)
-        note(read_cursor(self._folder).is_delivered)
+        note(self._has_all(sequence))
+
+    def _has_all(self, sequence: int) -> bool:
+        cursor = read_cursor(self._folder)
+        return cursor.is_delivered and cursor.sequence >= sequence
