@@ -58,7 +58,9 @@ def resume(home: Path, sweep: Sweep) -> None:
 
 
 def is_running(home: Path, sweep: Sweep) -> bool:
-    """Whether a driver is at work on the sweep."""
+    """Whether a driver is at work on the sweep; not any more once it has only to end its own processes."""
+    if (sweep.progress() or {}).get("is_final"):
+        return False
     status = job_status(home, sweep)
     return status is not None and not status.state.is_over
 

@@ -71,6 +71,8 @@ class Driver:
         self.signals = 0
         self._lost_warm_ups = 0
         self._code: int | None = None
+        self._tracker: TrackerProcess | None = None
+        self.is_final = False  # nothing of what the user asked for is left to do
         self.tracking: dict[str, Any] = {"delivered": None, "lag": None}
 
     @property
@@ -148,6 +150,7 @@ class Driver:
         self.state = ending
         with TrackerProcess(self.folder, self.home) as tracker:
             tracker.finish(self.history.sequence, self._note_tracking)
+        self.is_final = True
         self.write_progress()
         return OVER if ending == "completed" else FAILED
 
@@ -206,6 +209,7 @@ class Driver:
             "pid": os.getpid(),
             "warnings": self.warnings,
             "faults": self.faults,
+            "is_final": self.is_final,
         }
         self.storage.replace(PROGRESS_FILE, json.dumps({**shot, **about}).encode())
 
@@ -217,17 +221,21 @@ class Driver:
 
         self.conductor.is_open = False
         with TrackerProcess(self.folder, self.home) as tracker, self._progress(tracker):
+            self._tracker = tracker
             self.conclude(run_attempts(self.conductor, self))
             log.info("Ray is gone")
-            if self.history.sequence:
-                tracker.finish(self.history.sequence, self._note_tracking)
         self.write_progress()
         return UNRUNNABLE if self._code is None else self._code
 
     def conclude(self, error: BaseException | None) -> None:
-        """Close the record, once: before Ray goes, so that MLflow gets the rest while it does."""
-        if self._code is None:
-            self._code = self._close(error)
+        """Close the record, have the rest delivered, and say so, once: nobody has to wait until Ray is gone, too."""
+        if self._code is not None:
+            return
+        self._code = self._close(error)
+        if self.history.sequence and self._tracker is not None:
+            self._tracker.finish(self.history.sequence, self._note_tracking)
+        self.is_final = self.history.ended is not None
+        self.write_progress()
 
     def _close(self, error: BaseException | None) -> int:
         """Settle what is still open, leave the report, and close the record."""
