@@ -50,6 +50,7 @@ def _portable_mark(pid: int) -> str | None:
 
 def supervise(record_path: Path, log_path: Path, attempt: int, argv: list[str]) -> int:
     """Start `argv`, record its process, wait for it, record its exit code; returns 0 unless it could not start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it, and would hand that on
     with log_path.open("ab") as log:
         try:
             job = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)

@@ -21,6 +21,7 @@ from cluster.backend import Backend, JobError, JobRequest, JobState, JobStatus, 
 
 _SUPERVISOR = Path(__file__).with_name("_supervisor.py")
 _TERMINATE_WAIT_S = 5.0
+_SUPERVISOR_WAIT_S = 8.0  # longer than it waits for what the job has left behind
 _POLL_S = 0.05
 
 
@@ -125,7 +126,7 @@ class LocalBackend:
 
     def _await_supervisor(self, record: dict[str, Any]) -> None:
         supervisor = _process(record["supervisor"], record["supervisor_mark"])
-        deadline = time.monotonic() + _TERMINATE_WAIT_S
+        deadline = time.monotonic() + _SUPERVISOR_WAIT_S
         while supervisor is not None and _is_alive(supervisor) and time.monotonic() < deadline:
             time.sleep(_POLL_S)
         self._reap()

@@ -100,7 +100,7 @@ class Simulation:
                 self._idle -= 1
                 state = self._states[begun.checkpoint.path] if begun.checkpoint else None
                 self._train(begun, state, begun.checkpoint.epoch if begun.checkpoint else 0)
-            else:
+            elif not answer.events:
                 return
 
     def _train(self, begun: AttemptStarted, state: Any, epoch: int) -> None:  # noqa: ANN401  # the task's state

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
-from service.tuning.decisions import Arrival, Decider, FailureKind, Finished, Start
+from service.tuning.decisions import Arrival, Decider, FailureKind, Finished, Start, Wait
 from service.tuning.events import (
     Artifacts,
     AttemptEnded,
@@ -83,12 +83,9 @@ class Conductor:
         with self.lock:
             if self.finished is not None or self.is_draining or not self.is_open:
                 return None
-            answer = self._decider.start(self.elapsed_s)
-            if isinstance(answer, Finished):
-                self.finished = answer
-            self.commit(self._with_configs(answer.events))
-            if any(isinstance(e, TrialEnded) for e in answer.events):
-                self._drop(self._expendable(*answer.events))
+            answer = self._ask()
+            while isinstance(answer, Wait) and answer.events:
+                answer = self._ask()
             if not isinstance(answer, Start):
                 return None
             started = answer.events[-1]
@@ -98,6 +95,16 @@ class Conductor:
             if started.checkpoint is not None:
                 self._in_use[started.trial] = started.checkpoint.path
             return started
+
+    def _ask(self) -> Start | Wait | Finished:
+        """The decider's answer, with its events on record."""
+        answer = self._decider.start(self.elapsed_s)
+        if isinstance(answer, Finished):
+            self.finished = answer
+        self.commit(self._with_configs(answer.events))
+        if any(isinstance(e, TrialEnded) for e in answer.events):
+            self._drop(self._expendable(*answer.events))
+        return answer
 
     def report(self, arrival: Arrival) -> bool:
         """Record one epoch and decide on it; whether the attempt goes on. False for one that is not current."""

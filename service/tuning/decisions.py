@@ -48,7 +48,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing can start now; something that runs has to report first. Commit `events` (trials that end here)."""
+    """Nothing can start now. Commit `events` (trials that end here) and ask again; without any, wait for a report."""
 
     events: tuple[Event, ...] = ()
 
@@ -245,7 +245,7 @@ class Decider:
 
     def _idle(self, events: list[Event]) -> Start | Wait | Finished:
         if events and self._is_drained():
-            return Wait(tuple(events))  # asked again once these trials have ended
+            return Wait(tuple(events))
         if self._is_drained():  # proposing may have dried up just now: what waits for others goes on
             events, resume = self._release()
             if resume is not None:

@@ -96,7 +96,6 @@ def test_paused_trials_go_on_when_no_new_ones_come(folder: Path) -> None:
     assert not sweep.report(0, 2)
     assert sweep.conductor.start() is None
     assert sweep.history.trials[1].status is Status.STOPPED
-    assert sweep.conductor.start() is None
     assert sweep.conductor.finished is not None
 
 
