@@ -9,8 +9,8 @@ from pathlib import Path
 
 from service.objective import Objectives
 from service.tuning.events import (
+    AttemptEnded,
     AttemptStarted,
-    CheckpointsDropped,
     Record,
     Reported,
     SweepEnded,
@@ -37,6 +37,7 @@ def broken_promises(machine: Machine) -> list[str]:
         *_told_once(records),
         *_attempts_follow(records),
         *_little_is_redone(machine),
+        *_the_misbehaving_end_as_they_should(machine, records, history),
         *_mlflow_is_exact(records, machine.server),
         *_nothing_is_left(machine, history),
     ]
@@ -102,6 +103,29 @@ def _little_is_redone(machine: Machine) -> Iterator[str]:
                 yield f"trial {trial} starts at {epoch} after {reached[trial]}, saves at {saves}, {damaged} damaged"
 
 
+def _the_misbehaving_end_as_they_should(machine: Machine, records: list[Record], history: History) -> Iterator[str]:
+    """Not finite: diverged at that report, never best. Memory or a wrong fit: failed at once. What passes: retried."""
+    kinds = {(r.event.trial, r.event.kind) for r in records if isinstance(r.event, AttemptEnded)}
+    best = history.ranking()[:1]
+    for trial in history.trials:
+        wrong = machine.training.misbehaving.get(trial.number)
+        if wrong is None or ("trained", trial.number, wrong.epoch) not in machine.training.truth.history:
+            continue
+        wanted = {"nan": "diverged", "inf": "diverged"}.get(wrong.kind)
+        if wanted is not None and (str(trial.status) != wanted or trial.epoch != wrong.epoch):
+            yield f"trial {trial.number} was not finite at epoch {wrong.epoch}; it has {trial.status} at {trial.epoch}"
+        if best and best[0][0] == trial.number and wanted is not None:
+            yield f"trial {trial.number} diverged, and is the best"
+    for number, kind in kinds:
+        if kind in ("memory", "fatal") and str(history.trials[number].status) != "failed":
+            yield f"trial {number} has {history.trials[number].status} after {kind}"
+        if kind in ("user", "hung") and str(history.trials[number].status) == "failed":
+            yield f"trial {number} has failed for good, though a retry would have mended it"
+    for number, wrong in machine.training.misbehaving.items():
+        if wrong.kind in ("memory", "fatal") and number in machine.training.done and (number, wrong.kind) not in kinds:
+            yield f"trial {number} broke ({wrong.kind}), and nobody knows"
+
+
 def _mlflow_is_exact(records: list[Record], server: Server) -> Iterator[str]:
     living = [run for run in server.runs.values() if not run.is_deleted]
     trials = sorted(int(run.tags["tuneyard.trial"]) for run in living if "tuneyard.trial" in run.tags)
@@ -130,13 +154,16 @@ def _nothing_is_left(machine: Machine, history: History) -> Iterator[str]:
     yield from (f"{path} is on record, but gone" for path in sorted(known - there - machine.damaged))
 
 
-def differences(machine: Machine, undisturbed: Machine) -> list[str]:
+Story = list[tuple[str, object]]
+
+
+def differences(ours: Story, theirs: Story) -> list[str]:
     """Where a sweep with faults has come to something else than the same sweep without."""
-    ours, theirs = (_story(m.folder, m.spec.objectives) for m in (machine, undisturbed))
     return [f"{name}: {a!r} instead of {b!r}" for (name, a), (_, b) in zip(ours, theirs, strict=True) if a != b]
 
 
-def _story(folder: Path, objectives: Objectives) -> list[tuple[str, object]]:
+def story(folder: Path, objectives: Objectives) -> Story:
+    """What a sweep has come to, whatever happened on the way."""
     records = read_ledger(folder)
     history = History.of(objectives, records)
     return [
@@ -145,9 +172,3 @@ def _story(folder: Path, objectives: Objectives) -> list[tuple[str, object]]:
         ("results", [sorted((e, m["loss"]) for e, m in t.metrics.items()) for t in history.trials]),
         ("best", history.ranking()[:1]),
     ]
-
-
-def dropped_twice(records: list[Record]) -> list[str]:
-    """Checkpoints that are dropped more than once."""
-    counted = Counter(p for r in records if isinstance(r.event, CheckpointsDropped) for p in r.event.paths)
-    return [path for path, n in counted.items() if n > 1]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import multiprocessing
 import random
 import shutil
 import sys
@@ -14,13 +15,16 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from service.spec import SweepSpec, parse_sweep
-from tests.simulation.checks import broken_promises, differences
+from service.tuning.ledger import read_ledger
+from tests.simulation.checks import Story, broken_promises, differences, story
 from tests.simulation.faults import FAULTS
-from tests.simulation.training import misbehaviours
+from tests.simulation.training import Misbehaviour, misbehaviours
 from tests.simulation.world import Machine
 
 SEARCHERS = ("random", "sobol", "tpe", "grid")
@@ -32,7 +36,10 @@ SCHEDULERS = (
     "{name: hyperband}",
     "{name: pbt}",
 )
-LEAST_EVENTS = 200
+STRIKES_WITHIN = 100  # of the machine's steps
+TRIALS = 26
+SEEDS_PER_SCENARIO = 5
+CHUNK = 25  # seeds that a process plays before it gives an answer
 
 
 @dataclass
@@ -64,44 +71,93 @@ metric: {{name: loss, goal: minimize}}
 parameters: {{model.x: {space}, model.y: {{min: 0, max: 7}}}}
 search: {{name: {searcher}{"" if searcher == "grid" else ", start_from_defaults: false"}}}
 scheduler: {scheduler}
-budget: {{max_trials: 36, max_concurrent_trials: {workers}}}
+budget: {{max_trials: {TRIALS}, max_concurrent_trials: {workers}}}
 tracking: {{uri: "http://mlflow"}}
 """
     return parse_sweep(text, file="sweep.yaml", root=Path()), workers
 
 
-def play(seed: int, root: Path) -> Play:
-    """One seed, on a fresh folder under `root`."""
-    rng = random.Random(seed)
+@dataclass
+class Scenario:
+    """A sweep and its misbehaving trials, which several seeds strike in different ways, and what becomes of it."""
+
+    number: int
+    spec: SweepSpec
+    workers: int
+    wrong: dict[int, Misbehaviour]
+    story: Story | None  # of the run without faults; None where it depends on which worker is faster
+    problems: list[str]
+
+
+def scenario(number: int, root: Path) -> Scenario:
+    """Scenario `number`, played without faults where that says what has to come out."""
+    rng = random.Random(number)
     spec, workers = spec_of(rng)
-    wrong = misbehaviours(rng, 36, 4)
-    folders = [root / f"{seed}-{name}" / "sweep" for name in ("undisturbed", "struck")]
-    undisturbed, struck = (Machine(folder, spec, workers, seed, wrong) for folder in folders)
-    result = Play(seed)
+    wrong = misbehaviours(rng, TRIALS, 4)
+    if not _is_ordered(spec, workers):
+        return Scenario(number, spec, workers, wrong, None, [])
+    machine = Machine(root / f"scenario-{number}" / "sweep", spec, workers, number, wrong)
     try:
-        undisturbed.run()
-        _strike(struck, rng, result)
-        struck.run()
+        machine.run()
+        problems = [f"undisturbed: {text}" for text in broken_promises(machine)]
+        return Scenario(number, spec, workers, wrong, story(machine.folder, spec.objectives), problems)
+    finally:
+        shutil.rmtree(machine.folder.parent)
+
+
+def play(seed: int, given: Scenario, root: Path) -> Play:
+    """One seed's faults on a scenario, in a fresh folder under `root`."""
+    rng = random.Random(seed)
+    machine = Machine(root / f"seed-{seed}" / "sweep", given.spec, given.workers, seed, given.wrong)
+    result = Play(seed, list(given.problems), machine.log)
+    _strike(machine, rng, result)
+    try:
+        machine.run()
+        result.problems += broken_promises(machine)
+        result.events = len(read_ledger(machine.folder))
+        is_other = given.spec.scheduler.name == "pbt" and bool(machine.damaged)  # a donor's state is gone for good
+        if given.story is not None and not is_other:
+            result.problems += differences(story(machine.folder, given.spec.objectives), given.story)
     except Exception as error:  # noqa: BLE001  # whatever ends a simulation is a finding
         result.problems.append("".join(traceback.format_exception(error)[-6:]))
-        result.trace = struck.log
-        return result
-    result.problems += [f"undisturbed: {text}" for text in broken_promises(undisturbed)]
-    result.problems += broken_promises(struck)
-    is_other = spec.scheduler.name == "pbt" and bool(struck.damaged)  # a donor's state is gone for good
-    if _is_ordered(spec, workers) and not is_other:
-        result.problems += differences(struck, undisturbed)
-    result.events = struck.steps
-    result.trace = struck.log
-    for folder in folders:
-        shutil.rmtree(folder.parent)
+    finally:
+        shutil.rmtree(machine.folder.parent)
     return result
+
+
+def play_all(seeds: Sequence[int]) -> Iterator[Play]:
+    """Every seed, spread over the machine's cores."""
+    chunks = [seeds[i : i + CHUNK] for i in range(0, len(seeds), CHUNK)]
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        for plays in pool.map(play_many, chunks):
+            yield from plays
+
+
+def play_many(seeds: Sequence[int]) -> list[Play]:
+    """Every seed, one after the other."""
+    logging.disable()  # what is logged of hundreds of faults helps nobody
+    try:
+        return list(play_each(seeds))
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def play_each(seeds: Iterable[int]) -> Iterator[Play]:
+    """Each seed on its scenario; in memory where the machine offers that."""
+    memory = Path("/dev/shm")
+    given: Scenario | None = None
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None, prefix="tuneyard-") as root:
+        for seed in seeds:
+            number = seed // SEEDS_PER_SCENARIO
+            if given is None or given.number != number:
+                given = scenario(number, Path(root))
+            yield play(seed, given, Path(root))
 
 
 def _strike(machine: Machine, rng: random.Random, result: Play) -> None:
     """Have faults happen at some of the machine's events."""
     names = [rng.choice(sorted(FAULTS)) for _ in range(rng.randint(3, 10))]
-    at = sorted(rng.sample(range(3, LEAST_EVENTS), k=len(names)))
+    at = sorted(rng.sample(range(3, STRIKES_WITHIN), k=len(names)))
     result.faults = names
     due = dict(zip(at, names, strict=True))
 
@@ -129,21 +185,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--trace", action="store_true", help="show what happened")
     args = parser.parse_args(argv)
     seeds = [args.seed] if args.seed is not None else range(args.first, args.first + args.seeds)
-    logging.disable()
-    bad, struck, began = 0, Counter[str](), time.monotonic()
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as root:
-        for seed in seeds:
-            found = play(seed, Path(root))
-            struck.update(found.faults)
-            if args.trace:
-                sys.stdout.write("\n".join(found.trace) + "\n")
-            if found.problems:
-                bad += 1
-                sys.stdout.write(
-                    f"seed {seed}: {'; '.join(found.problems[:4])}\n   faults: {', '.join(found.faults)}\n"
-                )
+    bad, struck, fewest, began = 0, Counter[str](), 10**9, time.monotonic()
+    for found in play_all(seeds) if len(seeds) > 1 else play_many(seeds):
+        struck.update(found.faults)
+        fewest = min(fewest, found.events)
+        if args.trace:
+            sys.stdout.write("\n".join(found.trace) + "\n")
+        if found.problems:
+            bad += 1
+            text = "; ".join(problem[:1000] for problem in found.problems[:4])
+            sys.stdout.write(f"seed {found.seed}: {text}\n   faults: {', '.join(found.faults)}\n")
     lasted = time.monotonic() - began
-    sys.stdout.write(f"{len(seeds)} seeds, {bad} red, {sum(struck.values())} faults, {lasted:.1f} s\n")
+    sys.stdout.write(
+        f"{len(seeds)} seeds, {bad} red, {sum(struck.values())} faults, at least {fewest} events, {lasted:.1f} s\n"
+    )
     return 1 if bad else 0
 
 

@@ -47,7 +47,7 @@ class Attempt:
     assignment: Assignment
     owner: int  # lease epoch of the driver that started it
     epoch: int
-    pending: Report | None = None  # trained, but not reported yet
+    ticket: int = 0  # of the one event that trains its next epoch
 
     @property
     def key(self) -> tuple[int, int]:
@@ -77,7 +77,7 @@ class Training:
 
     misbehaving: dict[int, Misbehaviour]
     truth: Truth = field(default_factory=Truth)
-    _done: set[int] = field(default_factory=set)
+    done: set[int] = field(default_factory=set)
 
     def begin(self, assignment: Assignment, owner: int) -> Attempt:
         """Load the checkpoint. CheckpointError if it is damaged, or not what its name says."""
@@ -103,7 +103,6 @@ class Training:
         if not diverged and self._saves(assignment, attempt.epoch):
             saved = self._save(assignment, attempt.epoch)
             report = Report(report.epoch, metrics, report.seconds, saved, diverged)
-        attempt.pending = report
         return report
 
     def _loss(self, assignment: Assignment, epoch: int) -> float:
@@ -112,9 +111,9 @@ class Training:
             return value(assignment.params, epoch)
         if wrong.kind in ("nan", "inf"):
             return math.nan if wrong.kind == "nan" else -math.inf
-        if wrong.kind in ONCE and assignment.trial in self._done:
+        if wrong.kind in ONCE and assignment.trial in self.done:
             return value(assignment.params, epoch)
-        self._done.add(assignment.trial)
+        self.done.add(assignment.trial)
         raise Broken({"raise": "user", "hang": "hung"}.get(wrong.kind, wrong.kind))
 
     @staticmethod

@@ -37,7 +37,7 @@ START = 1_790_000_000.0
 RESTART_S = 3.0
 TRACK_S = 5.0
 RENEW_S = 8.0
-MAX_STEPS = 60_000
+MAX_STEPS = 8_000
 SWEEP_ID = "simulated"
 
 
@@ -70,7 +70,7 @@ class Machine:
 
     def note(self, text: str) -> None:
         """A line of the trace that a failing seed is read from."""
-        self.log.append(f"{self.now:9.2f} {text}")
+        self.log.append(f"{self.now:9.2f} {text}".replace(str(self.folder), ""))
 
     def at(self, delay_s: float, act: Callable[[], None]) -> None:
         """Let `act` happen later."""
@@ -87,6 +87,9 @@ class Machine:
             stack.enter_context(patch("service.tuning.sweep_driver.steady_clock", self._steady_clock))
             stack.enter_context(patch("service.tuning.sweep_driver.leave_report", lambda *_: []))
             stack.enter_context(patch("service.tuning.patience.time", SimpleNamespace(sleep=self.sleep)))
+            stack.enter_context(patch("service.tuning.tracking.random", self.rng))
+            stack.enter_context(patch("service.tuning.ledger.READ_AGAIN_S", 0.0))
+            stack.enter_context(patch("service.tuning.ledger.MERGE_AFTER", 24))  # so that merging is seen, too
             stack.enter_context(self.disk.attached())
             yield
 
@@ -105,7 +108,7 @@ class Machine:
             while self._queue:
                 self.steps += 1
                 if self.steps > MAX_STEPS:
-                    msg = f"the sweep hangs at {self.now:.0f} s"
+                    msg = f"the sweep hangs at {self.now:.0f} s with {sorted(self.running)} running"
                     raise RuntimeError(msg)
                 when, _, act = heapq.heappop(self._queue)
                 self.now = max(self.now, when)
@@ -161,6 +164,8 @@ class Machine:
         except SweepRunningError as error:
             if before is not self.driver or before in self.zombies.values():
                 self.note(f"a driver leaves: {error}")
+                self.running = {key: a for key, a in self.running.items() if a.owner not in self.zombies}
+                self.at(0.0, self.settle)
                 return
             self.complaints.append(f"the only driver was refused: {error}")
             self.lose_driver("refused")
@@ -200,7 +205,9 @@ class Machine:
 
     def _schedule(self, attempt: Attempt) -> None:
         takes = seconds(attempt.assignment.params, attempt.epoch + 1)
-        self.at(takes, lambda: self.epoch_over(attempt))
+        attempt.ticket += 1
+        ticket = attempt.ticket
+        self.at(takes, lambda: self.epoch_over(attempt) if attempt.ticket == ticket else None)
 
     def epoch_over(self, attempt: Attempt) -> None:
         """A worker has trained an epoch: it saves, and reports."""
