@@ -20,7 +20,7 @@ from service.tuning.events import (
 from service.tuning.history import History
 from service.tuning.ledger import read_ledger
 from service.tuning.sweep_folder import DRAIN_FILE, read_job
-from tests.chaos.arena import CHECKPOINT_INTERVAL, Arena
+from tests.chaos.arena import Arena
 from tests.chaos.outcome import Ended, Outcome, RunRow
 from tests.chaos.truth import TruthLine
 from tests.integration.mlflow_peer import active_runs, rows
@@ -52,7 +52,7 @@ def collect(arena: Arena) -> Outcome:
         runs=run_rows(arena.tracking_home or arena.home, arena.folder.name),
         best=ranking[0] if ranking else None,
         ended=_ended(records),
-        checkpoint_interval=CHECKPOINT_INTERVAL,
+        checkpoint_interval=arena.interval,
         interruptions=sum(isinstance(e, AttemptEnded) and e.kind in CUT_OFF for e in events),
         recovery_s=recovery(arena.struck, lines),
         leftovers=leftovers,

@@ -1,4 +1,4 @@
-"""What chaos sweeps train: losses that follow from parameters and epoch alone, and misbehaviour where a plan says so."""
+"""What chaos sweeps train: losses that follow from parameters and epoch alone, misbehaviour where a plan says so."""
 
 from __future__ import annotations
 
