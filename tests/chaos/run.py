@@ -6,6 +6,7 @@ import argparse
 import importlib
 import json
 import random
+import shutil
 import sys
 import time
 import zlib
@@ -47,8 +48,8 @@ class Row:
 class References:
     """The undisturbed runs: one per variant, for real, once."""
 
-    def __init__(self, house: House) -> None:
-        self.house = house
+    def __init__(self, house: House, keep: Path | None = None) -> None:
+        self.house, self.keep = house, keep
         self._by_variant: dict[str, Expected] = {}
 
     def of(self, variant: str) -> Expected:
@@ -88,7 +89,10 @@ def disturb(fault: Fault, seed: int, references: References) -> tuple[Outcome, l
         except TimeoutError as error:
             arena.broken.append(str(error))
         outcome = collect(arena)
-        return outcome, check(outcome, expected)
+        problems = check(outcome, expected)
+        if problems and references.keep is not None:
+            shutil.copytree(arena.place, references.keep / f"{fault.name}-{seed}", dirs_exist_ok=True)
+        return outcome, problems
 
 
 def run_fault(fault: Fault, seeds: range, references: References) -> Row:
@@ -148,16 +152,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--only", nargs="*", default=[], help="these faults, as F1 or F13b")
     parser.add_argument("--json", type=Path, help="a file for the rows")
+    parser.add_argument("--keep", type=Path, help="a folder for what red runs leave")
     parser.add_argument("--markdown", type=Path, help="a file for the table as Markdown")
     parser.add_argument("--baseline", action="store_true", help="the same faults against plain Ray Tune")
     given = parser.parse_args(arguments)
     if given.baseline:
         baseline = importlib.import_module("tests.chaos.baseline.run")  # plain Ray Tune and all that it imports
-        return int(baseline.main(given))
+        return int(baseline.main(sys.argv[1:] if arguments is None else arguments))
     chosen = [f for f in FAULTS if not given.only or is_chosen(f.name, given.only)]
     seeds = range(given.seed, given.seed + given.repeats)
     with House() as house:
-        references = References(house)
+        references = References(house, given.keep)
         rows = [run_fault(fault, seeds, references) for fault in chosen]
     say("\n" + table(rows))
     if given.json:
