@@ -56,6 +56,12 @@ search: {name: tpe, start_from_defaults: false}
 scheduler: {name: asha, max_epochs: 4, grace_epochs: 2, reduction_factor: 2}
 budget: {max_trials: 8, max_concurrent_trials: 1}
 """,
+    "alone": """
+name: alone
+search: {name: random, start_from_defaults: false}
+scheduler: {name: fifo}
+budget: {max_trials: 4, max_concurrent_trials: 1}
+""",
 }
 
 

@@ -14,6 +14,7 @@ from tests.chaos.faults import Fault
 
 GRACE_S: Final = 25.0  # 20 s are the driver's own, then it leaves
 TIMEOUT_S: Final = 3
+TAKE_OVER_S: Final = 90.0
 
 
 def kill_worker(arena: Arena, rng: random.Random) -> Expected:
@@ -60,6 +61,28 @@ def stop_worker(arena: Arena, rng: random.Random) -> Expected:
     return arena.expected
 
 
+def stop_driver(arena: Arena, rng: random.Random) -> Expected:
+    """SIGSTOP the driver: another takes over once the lease has expired; the zombie that comes back must leave."""
+    zombie = arena.start()
+    arena.wait_some(rng)
+    zombie.send_signal(signal.SIGSTOP)
+    arena.strike()
+    before = arena.acknowledged()
+    deadline = time.monotonic() + TAKE_OVER_S
+    while time.monotonic() < deadline and not _takes_over(arena, before):
+        pass
+    zombie.send_signal(signal.SIGCONT)
+    arena.expect_code(zombie, codes.TAKEN, 60, "the zombie that came back")
+    return arena.expected
+
+
+def _takes_over(arena: Arena, before: int) -> bool:
+    """Whether a driver that is started now trains on, rather than leave because another has the sweep."""
+    driver = arena.start()
+    arena.wait_for(lambda: driver.poll() is not None or arena.acknowledged() > before + 2, "another driver", 60)
+    return driver.poll() != codes.TAKEN
+
+
 def terminate(arena: Arena, rng: random.Random) -> Expected:
     """SIGTERM: a clean pause within the grace, then another driver goes on."""
     driver = arena.start()
@@ -90,6 +113,7 @@ FAULTS: Final = [
     Fault("F4", "kill -9 the driver at random", kill_driver, "sequential"),
     Fault("F13a", "a trial hangs", hang),
     Fault("F13b", "SIGSTOP a worker", stop_worker),
+    Fault("F13c", "SIGSTOP the driver; a zombie comes back", stop_driver, is_slow=True),
     Fault("F14", "SIGTERM or SIGINT with grace", terminate, "sequential"),
     Fault("F15", "the same sweep started twice, and again", start_twice),
 ]

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from tests.chaos import clock, crashes, processes, storage, tracking, user_code
+from tests.chaos import clock, clusters, crashes, processes, storage, tracking, user_code
 from tests.chaos.arena import Arena, FaultNotPossibleError
 from tests.chaos.checker import Expected, check
 from tests.chaos.collecting import collect
@@ -24,8 +24,9 @@ from tests.chaos.faults import Fault
 from tests.chaos.house import House
 from tests.chaos.outcome import Outcome
 
+MODULES: Final = (processes, clusters, crashes, tracking, storage, user_code, clock)
 FAULTS: Final[list[Fault]] = sorted(
-    [fault for module in (processes, crashes, tracking, storage, user_code, clock) for fault in module.FAULTS],
+    [fault for module in MODULES for fault in module.FAULTS],
     key=lambda fault: (int(fault.name[1:].rstrip("abcdefghij")), fault.name),
 )
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 from service.tuning import driver as codes
 from service.tuning.events import AttemptEnded, AttemptStarted
 from service.tuning.ledger import read_ledger
-from tests.chaos import bad_searcher, unimportable
-from tests.chaos.arena import Arena
+from tests.chaos import bad_searcher, trainable, unimportable
+from tests.chaos.arena import Arena, FaultNotPossibleError
 from tests.chaos.checker import Expected
 from tests.chaos.faults import Fault
 
@@ -54,6 +54,25 @@ def memory_error(arena: Arena, rng: random.Random) -> Expected:
     kinds = {e.trial: e.kind for r in read_ledger(arena.folder) if isinstance(e := r.event, AttemptEnded)}
     arena.note(broken=any(kinds.get(t) != "memory" for t in plan), what=f"it is not known as memory: {kinds}")
     return expected
+
+
+def memory_monitor(arena: Arena, rng: random.Random) -> Expected:
+    """A trial takes all memory there is, and Ray's memory monitor kills its worker."""
+    from ray._private import utils  # ray takes seconds to import
+
+    total, used = utils.get_system_memory(), utils.get_used_memory()
+    if total - used < 2 * trainable.HOARD_BYTES:
+        msg = "too little memory is free here"
+        raise FaultNotPossibleError(msg)
+    threshold = (used + trainable.HOARD_BYTES / 2) / total
+    arena.environment |= {
+        "RAY_memory_usage_threshold": f"{threshold:.3f}",
+        "RAY_memory_monitor_refresh_ms": "100",
+    }
+    trial = rng.randrange(3)
+    arena.plan = [{"trial": trial, "epoch": rng.randint(1, 3), "do": "allocate"}]
+    arena.start()
+    return _spoiled(arena, {trial: "failed"})
 
 
 def unimportable_code(arena: Arena, rng: random.Random) -> Expected:
@@ -107,6 +126,7 @@ def searcher_raises_always(arena: Arena, rng: random.Random) -> Expected:
 FAULTS: Final = [
     Fault("F11", "NaN, inf, -inf, huge, missing, wrong type", numbers),
     Fault("F12a", "MemoryError in a trial", memory_error),
+    Fault("F12b", "a worker killed for memory by Ray's monitor", memory_monitor, "alone"),
     Fault("F17a", "user code cannot be imported", unimportable_code),
     Fault("F17b", "user code exits, prints 100 MB, is unpicklable", breaks_once),
     Fault("F17c", "user code always ends its process", breaks_always),

@@ -1,0 +1,30 @@
+"""A Ray cluster of several raylets on one machine, in a process of its own, for as long as its standard input is open.
+
+`python -m tests.chaos.cluster_host RAYLETS` prints the address once the cluster is up.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+from ray.cluster_utils import Cluster
+
+OBJECT_STORE_BYTES: Final = 100 * 2**20
+
+
+def main(raylets: int) -> int:
+    """Start a head without CPUs and `raylets` nodes with one each, and wait."""
+    common = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **common})
+    for _ in range(raylets):
+        cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE_BYTES)
+    sys.stdout.write(f"{cluster.address}\n")
+    sys.stdout.flush()
+    sys.stdin.read()
+    cluster.shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))
