@@ -26,6 +26,7 @@ from tests.chaos.truth import TruthLine
 from tests.integration.mlflow_peer import active_runs, rows
 
 LEFTOVER_S: Final = 30.0
+OF_OTHERS: Final = ("torchinductor_",)  # torch keeps one such cache per user, as it does without us
 CUT_OFF: Final = ("interrupted", "infrastructure", "hung", "checkpoint")
 
 
@@ -99,7 +100,11 @@ def _leftovers(arena: Arena) -> list[str]:
 
 def _present(arena: Arena) -> list[str]:
     processes = [f"process {' '.join([p.name(), *p.cmdline()[:4]])}" for p in arena.processes()]
-    files = [f"temporary file {path.name}" for path in arena.temporary.iterdir()]
+    files = [
+        f"temporary {path.relative_to(arena.temporary)}"
+        for path in [*arena.temporary.glob("*"), *arena.temporary.glob("*/*")]
+        if not path.relative_to(arena.temporary).parts[0].startswith(OF_OTHERS)
+    ]
     storage = [f"{path.relative_to(arena.folder)} in storage" for path in arena.folder.rglob("*.tmp")]
     drain = [f"{DRAIN_FILE} in storage"] if (arena.folder / DRAIN_FILE).exists() else []
     return processes + files + storage + drain
