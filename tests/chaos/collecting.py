@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from pathlib import Path
@@ -73,7 +74,11 @@ def _ended(records: list[Record]) -> Ended:
 def recovery(struck: list[float], lines: list[TruthLine]) -> float:
     """The longest time from a fault to the next acknowledged epoch; faults that came after the last one cost none."""
     acknowledged = [line.at for line in lines if line.kind == "acknowledged"]
-    waits = [min((at - moment for at in acknowledged if at > moment), default=0.0) for moment in struck]
+    waits = []
+    for moment, following in zip(sorted(struck), [*sorted(struck)[1:], math.inf], strict=True):
+        after = min((at for at in acknowledged if at > moment), default=None)
+        if after is not None and after < following:  # else another fault struck before anything could recover
+            waits.append(after - moment)
     return max(waits, default=0.0)
 
 

@@ -8,6 +8,8 @@ import time
 from typing import Final
 
 from service.tuning import driver as codes
+from service.tuning.events import DriverStarted
+from service.tuning.ledger import read_ledger
 from tests.chaos.arena import Arena
 from tests.chaos.checker import Expected
 from tests.chaos.faults import Fault
@@ -105,6 +107,9 @@ def start_twice(arena: Arena, rng: random.Random) -> Expected:
     arena.expect_code(arena.start(), codes.TAKEN, 30, "the driver that came in the middle")
     arena.drivers.remove(loser)
     arena.drivers.sort(key=lambda d: d.poll() is None)  # the one that has the sweep is waited for
+    arena.finish()
+    written = sum(isinstance(record.event, DriverStarted) for record in read_ledger(arena.folder))
+    arena.note(broken=written != 1, what=f"{written} drivers have written to the ledger, not 1")
     return arena.expected
 
 
