@@ -7,6 +7,7 @@ import random
 import sqlite3
 import threading
 import time
+from http.server import BaseHTTPRequestHandler
 from typing import Final
 
 from service.tuning import tracking
@@ -23,10 +24,19 @@ MAX_STANDSTILL_S: Final = 5.0  # between two epochs while MLflow is away: far mo
 LOSSES: Final = 0.4
 
 
+class _PatientProxy(Proxy):
+    """A proxy that does not mind when who asked has gone."""
+
+    def handle(self, request: BaseHTTPRequestHandler) -> None:
+        """As the proxy, quietly."""
+        with contextlib.suppress(OSError):
+            super().handle(request)
+
+
 def _proxy(arena: Arena) -> Proxy:
     """A real MLflow server with a proxy before it, which the sweep is told to track to."""
     address, arena.tracking_home = arena.house.server()
-    proxy = Proxy(address)
+    proxy = _PatientProxy(address)
     uri = arena.stack.enter_context(proxy.serve())
     arena.extra = {"tracking": {"uri": uri, "experiment": arena.place.name}}
     return proxy
