@@ -11,14 +11,15 @@ from typing import Final
 from ray.cluster_utils import Cluster
 
 OBJECT_STORE_BYTES: Final = 100 * 2**20
+LOOPBACK: Final = "127.0.0.1"
 
 
 def main(raylets: int) -> int:
     """Start a head without CPUs and `raylets` nodes with one each, and wait."""
-    common = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **common})
+    common = {"object_store_memory": OBJECT_STORE_BYTES, "node_ip_address": LOOPBACK}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **common})
     for _ in range(raylets):
-        cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE_BYTES)
+        cluster.add_node(num_cpus=1, **common)
     sys.stdout.write(f"{cluster.address}\n")
     sys.stdout.flush()
     sys.stdin.read()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import shutil
 import subprocess
 import sys
 from typing import Final
@@ -99,10 +100,10 @@ def kill_head(arena: Arena, rng: random.Random) -> Expected:
 
 
 def _clear_away(arena: Arena) -> None:
-    """What is left of the cluster's own files is not the sweep's."""
-    arena.wait_for(
-        lambda: not any(p.name() in ("raylet", "gcs_server") for p in arena.processes()), "the cluster's end"
-    )
+    """What is left of the cluster's own files is not the sweep's: nobody takes those of a killed head away."""
+    names = ("raylet", "gcs_server")
+    arena.wait_for(lambda: not any(p.name() in names for p in arena.processes()), "the cluster's end")
+    shutil.rmtree(arena.temporary / "ray", ignore_errors=True)
 
 
 FAULTS: Final = [
