@@ -21,7 +21,6 @@ from typing import Any, Final
 import psutil
 
 from service.spec import parse_sweep
-from service.tuning import driver as driver_codes
 from service.tuning.events import Reported
 from service.tuning.ledger import read_ledger
 from service.tuning.sweep_folder import PROGRESS_FILE, Job, write_job
@@ -36,6 +35,7 @@ MARK: Final = "CHAOS_ARENA"  # in the environment of every process of an arena: 
 CHECKPOINT_INTERVAL: Final = 2
 END_S: Final = 150.0
 POLL_S: Final = 0.02
+OVER, FAILED, UNRUNNABLE, PAUSED, TAKEN = range(5)  # how a driver ends, as its exit code
 RUNNER: Final = "tests.chaos.trainable:train"
 _SWEEP: Final = """
 fit: {trainer: {max_epochs: 4}}
@@ -253,8 +253,9 @@ class Arena:
             self.driver.kill()
             self.driver.wait()
             return
-        wanted = (driver_codes.OVER, driver_codes.FAILED)
-        self.note(broken=code not in wanted, what=f"the driver ended with {code}; it said {self.said(self.driver)!r}")
+        self.note(
+            broken=code not in (OVER, FAILED), what=f"the driver ended with {code}; it said {self.said(self.driver)!r}"
+        )
 
     def sync(self) -> int:
         """Deliver what MLflow does not have yet, as `tuneyard sync` does."""

@@ -11,8 +11,7 @@ from typing import Final
 
 import psutil
 
-from service.tuning import driver as codes
-from tests.chaos.arena import Arena
+from tests.chaos.arena import OVER, Arena
 from tests.chaos.checker import Expected
 from tests.chaos.faults import Fault
 
@@ -85,7 +84,7 @@ def kill_head(arena: Arena, rng: random.Random) -> Expected:
             process.kill()
     try:
         code = driver.wait(HEAD_LOST_S)
-        arena.note(broken=code == codes.OVER, what="the driver says that all is well")
+        arena.note(broken=code == OVER, what="the driver says that all is well")
     except subprocess.TimeoutExpired:
         arena.broken.append(f"the driver did not notice within {HEAD_LOST_S:g} s that the head is gone")
         arena.kill_driver()

@@ -7,10 +7,9 @@ import signal
 import time
 from typing import Final
 
-from service.tuning import driver as codes
 from service.tuning.events import DriverStarted
 from service.tuning.ledger import read_ledger
-from tests.chaos.arena import Arena
+from tests.chaos.arena import PAUSED, TAKEN, Arena
 from tests.chaos.checker import Expected
 from tests.chaos.faults import Fault
 
@@ -74,7 +73,7 @@ def stop_driver(arena: Arena, rng: random.Random) -> Expected:
     while time.monotonic() < deadline and not _takes_over(arena, before):
         pass
     zombie.send_signal(signal.SIGCONT)
-    arena.expect_code(zombie, codes.TAKEN, 60, "the zombie that came back")
+    arena.expect_code(zombie, TAKEN, 60, "the zombie that came back")
     return arena.expected
 
 
@@ -82,7 +81,7 @@ def _takes_over(arena: Arena, before: int) -> bool:
     """Whether a driver that is started now trains on, rather than leave because another has the sweep."""
     driver = arena.start()
     arena.wait_for(lambda: driver.poll() is not None or arena.acknowledged() > before + 2, "another driver", 60)
-    return driver.poll() != codes.TAKEN
+    return driver.poll() != TAKEN
 
 
 def terminate(arena: Arena, rng: random.Random) -> Expected:
@@ -90,7 +89,7 @@ def terminate(arena: Arena, rng: random.Random) -> Expected:
     driver = arena.start()
     arena.wait_some(rng)
     driver.send_signal(rng.choice([signal.SIGTERM, signal.SIGINT]))
-    arena.expect_code(driver, codes.PAUSED, GRACE_S, "the driver that was told to go")
+    arena.expect_code(driver, PAUSED, GRACE_S, "the driver that was told to go")
     arena.note(broken=bool(arena.processes()), what=f"left after the pause: {[p.name() for p in arena.processes()]}")
     arena.strike()
     arena.start()
@@ -102,9 +101,9 @@ def start_twice(arena: Arena, rng: random.Random) -> Expected:
     drivers = [arena.start(), arena.start()]
     arena.wait_for(lambda: any(d.poll() is not None for d in drivers), "the end of one driver", 30)
     loser = next(d for d in drivers if d.poll() is not None)
-    arena.expect_code(loser, codes.TAKEN, 1, "the driver that came second")
+    arena.expect_code(loser, TAKEN, 1, "the driver that came second")
     arena.wait_some(rng)
-    arena.expect_code(arena.start(), codes.TAKEN, 30, "the driver that came in the middle")
+    arena.expect_code(arena.start(), TAKEN, 30, "the driver that came in the middle")
     arena.drivers.remove(loser)
     arena.drivers.sort(key=lambda d: d.poll() is None)  # the one that has the sweep is waited for
     arena.finish()

@@ -11,10 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from service.tuning import driver as codes
 from service.tuning.events import AttemptStarted, Checkpoint, CheckpointSaved, CheckpointsDropped, Reported, TrialEnded
 from service.tuning.ledger import read_ledger
-from tests.chaos.arena import Arena, FaultNotPossibleError
+from tests.chaos.arena import UNRUNNABLE, Arena, FaultNotPossibleError
 from tests.chaos.checker import Expected
 from tests.chaos.faults import Fault
 
@@ -153,8 +152,8 @@ def _refused_then_mended(arena: Arena, segment: Path, damaged: bytes) -> Expecte
     segment.write_bytes(damaged)
     before = {path.name: path.read_bytes() for path in _segments(arena)}
     refusing = arena.start()
-    arena.expect_code(refusing, codes.UNRUNNABLE, 60, f"the driver that found {segment.name} damaged")
-    if refusing.returncode != codes.UNRUNNABLE:
+    arena.expect_code(refusing, UNRUNNABLE, 60, f"the driver that found {segment.name} damaged")
+    if refusing.returncode != UNRUNNABLE:
         return arena.expected  # it went on, so its ledger has to stay as it is now
     said = arena.said(refusing)
     arena.note(broken="readable" not in said, what=f"it does not say what is readable: {said!r}")
