@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -75,7 +76,7 @@ def recovery(struck: list[float], lines: list[TruthLine]) -> float:
     """The longest time from a fault to the next acknowledged epoch; faults that came after the last one cost none."""
     acknowledged = [line.at for line in lines if line.kind == "acknowledged"]
     waits = []
-    for moment, following in zip(sorted(struck), [*sorted(struck)[1:], math.inf], strict=True):
+    for moment, following in pairwise([*sorted(struck), math.inf]):
         after = min((at for at in acknowledged if at > moment), default=None)
         if after is not None and after < following:  # else another fault struck before anything could recover
             waits.append(after - moment)
