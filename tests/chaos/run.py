@@ -87,8 +87,10 @@ def disturb(fault: Fault, seed: int, references: References) -> tuple[Outcome, l
         try:
             expected = fault.run(arena, rng)
             arena.finish()
-        except TimeoutError as error:
-            arena.broken.append(str(error))
+        except FaultNotPossibleError:
+            raise
+        except Exception as error:  # noqa: BLE001  # one run that breaks must not hide what became of the others
+            arena.broken.append(f"{type(error).__name__}: {error}")
         outcome = collect(arena)
         problems = check(outcome, expected)
         if problems and references.keep is not None:
