@@ -78,9 +78,9 @@ def _lie_in_wait(call: str, nth: int, when: str) -> None:
         return wrapped
 
     if call == "send":
-        http.client.HTTPConnection.endheaders = around(http.client.HTTPConnection.endheaders)  # type: ignore[method-assign]
+        http.client.HTTPConnection.endheaders = around(http.client.HTTPConnection.endheaders)  # type: ignore[method-assign]  # on purpose
     elif call == "receive":
-        http.client.HTTPConnection.getresponse = around(http.client.HTTPConnection.getresponse)  # type: ignore[method-assign]
+        http.client.HTTPConnection.getresponse = around(http.client.HTTPConnection.getresponse)  # type: ignore[method-assign]  # on purpose
     elif call == "commit":
         _wrap_commits(around)
     else:
