@@ -1,0 +1,184 @@
+"""`make chaos`: every fault with several seeds against real processes, and one table of what became of it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import random
+import shutil
+import sys
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+from tests.chaos import clock, clusters, crashes, processes, storage, tracking, user_code
+from tests.chaos.arena import Arena, FaultNotPossibleError
+from tests.chaos.checker import Expected, check
+from tests.chaos.collecting import collect
+from tests.chaos.faults import Fault
+from tests.chaos.house import House
+from tests.chaos.outcome import Outcome
+
+MODULES: Final = (processes, clusters, crashes, tracking, storage, user_code, clock)
+FAULTS: Final[list[Fault]] = sorted(
+    [fault for module in MODULES for fault in module.FAULTS],
+    key=lambda fault: (int(fault.name[1:].rstrip("abcdefghij")), fault.name),
+)
+
+
+@dataclass(slots=True)
+class Row:
+    """One fault's line of the table."""
+
+    fault: str
+    what: str
+    runs: int = 0
+    green: int = 0
+    recovery_s: float = 0.0
+    epochs_redone: int = 0
+    seconds: float = 0.0
+    skipped: str = ""
+    problems: list[str] = field(default_factory=list)
+
+
+class References:
+    """The undisturbed runs: one per variant, for real, once."""
+
+    def __init__(self, house: House, keep: Path | None = None) -> None:
+        self.house, self.keep = house, keep
+        self._by_variant: dict[str, Expected] = {}
+
+    def of(self, variant: str) -> Expected:
+        """What the undisturbed run of the variant came to; RuntimeError if even that breaks the promise."""
+        if variant not in self._by_variant:
+            with arena_of(variant, None, self.house) as arena:
+                arena.start()
+                arena.finish()
+                outcome = collect(arena)
+            expected = Expected.of(outcome)
+            problems = check(outcome, expected)
+            if problems:
+                msg = f"the undisturbed {variant} sweep breaks the promise: {problems}"
+                raise RuntimeError(msg)
+            self._by_variant[variant] = expected
+        return self._by_variant[variant]
+
+
+@contextmanager
+def arena_of(variant: str, reference: Expected | None, house: House) -> Iterator[Arena]:
+    """A fresh arena, gone at the end."""
+    arena = Arena(variant, reference, house=house)
+    try:
+        yield arena
+    finally:
+        arena.clear()
+
+
+def disturb(fault: Fault, seed: int, references: References) -> tuple[Outcome, list[str]]:
+    """One sweep with the fault; its outcome and what it breaks."""
+    rng = random.Random(zlib.crc32(f"{fault.name}-{seed}".encode()))
+    expected = references.of(fault.variant)
+    with arena_of(fault.variant, expected, references.house) as arena:
+        try:
+            expected = fault.run(arena, rng)
+            arena.finish()
+        except FaultNotPossibleError:
+            raise
+        except Exception as error:  # noqa: BLE001  # one run that breaks must not hide what became of the others
+            arena.broken.append(f"{type(error).__name__}: {error}")
+        outcome = collect(arena)
+        problems = check(outcome, expected)
+        if problems and references.keep is not None:
+            shutil.copytree(arena.place, references.keep / f"{fault.name}-{seed}", dirs_exist_ok=True)
+        return outcome, problems
+
+
+def run_fault(fault: Fault, seeds: range, references: References) -> Row:
+    """All runs of one fault."""
+    row, began = Row(fault.name, fault.what), time.monotonic()
+    for seed in seeds:
+        began_run = time.monotonic()
+        try:
+            outcome, problems = disturb(fault, seed, references)
+        except FaultNotPossibleError as error:
+            row.skipped = str(error)
+            break
+        row.runs, row.green = row.runs + 1, row.green + (not problems)
+        row.recovery_s = max(row.recovery_s, outcome.recovery_s)
+        row.epochs_redone += outcome.epochs_redone
+        row.problems += [f"seed {seed}: {problem}" for problem in problems]
+        took = time.monotonic() - began_run
+        say(f"{fault.name:5} seed {seed}: {'green' if not problems else 'RED'} in {took:.1f} s")
+        for problem in problems:
+            say(f"      {problem}")
+    return replace(row, seconds=time.monotonic() - began)
+
+
+def say(text: str) -> None:
+    """A line for whoever waits."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def table(rows: list[Row], *, is_markdown: bool = False) -> str:
+    """One line per fault; what is broken stands below."""
+    head = ["fault", "what", "runs", "green", "worst recovery (s)", "epochs redone", "seconds"]
+    cells = [
+        [
+            row.fault,
+            row.what + (f" (skipped: {row.skipped})" if row.skipped else ""),
+            str(row.runs),
+            str(row.green),
+            f"{row.recovery_s:.1f}",
+            str(row.epochs_redone),
+            f"{row.seconds:.0f}",
+        ]
+        for row in rows
+    ]
+    if is_markdown:
+        return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *cells])
+    widths = [max(len(line[i]) for line in [head, *cells]) for i in range(len(head))]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in [head, *cells]]
+    broken = [f"{row.fault}: {problem}" for row in rows for problem in row.problems]
+    return "\n".join([*lines, *(["", "broken:", *broken] if broken else ["", "all green"])])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what the command line asks for; 1 where anything is red."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.run", description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5, help="runs of each fault, with a seed each")
+    parser.add_argument("--seed", type=int, default=0, help="the first seed")
+    parser.add_argument("--only", nargs="*", default=[], help="these faults, as F1 or F13b")
+    parser.add_argument("--json", type=Path, help="a file for the rows")
+    parser.add_argument("--keep", type=Path, help="a folder for what red runs leave")
+    parser.add_argument("--markdown", type=Path, help="a file for the table as Markdown")
+    parser.add_argument("--baseline", action="store_true", help="the same faults against plain Ray Tune")
+    given = parser.parse_args(arguments)
+    if given.baseline:
+        baseline = importlib.import_module("tests.chaos.baseline.run")  # plain Ray Tune and all that it imports
+        return int(baseline.main(sys.argv[1:] if arguments is None else arguments))
+    chosen = [f for f in FAULTS if not given.only or is_chosen(f.name, given.only)]
+    seeds = range(given.seed, given.seed + given.repeats)
+    with House() as house:
+        references = References(house, given.keep)
+        rows = [run_fault(fault, seeds, references) for fault in chosen]
+    say("\n" + table(rows))
+    if given.json:
+        given.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
+    if given.markdown:
+        given.markdown.write_text(table(rows, is_markdown=True) + "\n")
+    return 1 if any(row.problems for row in rows) else 0
+
+
+def is_chosen(name: str, only: list[str]) -> bool:
+    """Whether a fault is among those asked for; F13 stands for all of its ways."""
+    return name in only or name.rstrip("abcdefghij") in only
+
+
+if __name__ == "__main__":
+    sys.exit(main())
