@@ -184,13 +184,9 @@ class Tracker:
         if self._carrier is None:
             uri = self._outbox.known.uri
             self._uri = uri or store_uri(self._home)
-            self._carrier = Carrier(
-                self._world.open_store(self._home, uri),
-                self._outbox,
-                self._folder,
-                is_continued=self._start.sequence > 0,
-                clock=self._world.clock,
-            )
+            store = self._world.open_store(self._home, uri)
+            self._carrier = Carrier(store, self._outbox, self._folder, self._start, self._world.clock)
+            self._save()  # so that a tracker after this one knows that it is not the first
         return self._carrier
 
     def _save(self) -> None:

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Final
 
 from service.errors import TrackingError
+from service.tuning.tracking_cursor import Cursor
 from service.tuning.tracking_outbox import Delivery, Outbox, RunKey
 from service.tuning.tracking_store import MlflowStore, Run, UnavailableError
 
 log = logging.getLogger(__name__)
 PATIENCE_S: Final = 10.0  # how long a server may wait for a run's next points: each request carries many
 ENOUGH: Final = 20  # results of one run that are worth a request at once
+LATE_S: Final = 30.0  # a server may carry out so late what a client no longer waits for
 _ARTIFACT_RETRY_S: Final = 15.0
 
 
@@ -23,24 +25,27 @@ class LostRunsError(Exception):
 
 
 class Carrier:
-    """One connection's deliveries. `flush` raises UnavailableError while MLflow cannot be reached; call it again."""
+    """One connection's deliveries. `flush` raises UnavailableError while MLflow cannot be reached; call it again.
+
+    `start` is how far an earlier tracker has come.
+    """
 
     def __init__(
         self,
         store: MlflowStore,
         outbox: Outbox,
         folder: Path,
-        *,
-        is_continued: bool,
+        start: Cursor,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
         self.store, self._outbox, self._folder = store, outbox, folder
-        self._is_continued = is_continued
+        self._has_delivered = start.sequence > 0
         self.refused = 0  # pieces that MLflow will never take
         self._runs: dict[RunKey, Run] = {}
         self._gone: set[RunKey] = set()  # runs that somebody deleted in MLflow: theirs to decide
-        self._doubts: dict[RunKey, tuple[str, int | None] | None] = {}  # a reply was lost -> the status it should have
+        self._doubts: set[RunKey] = set()  # runs for which a reply was lost
+        self._doubted_at = clock() if start.uri else None  # a tracker before this one may have been cut off
         self._first_seen: dict[RunKey, float] = {}
         self._artifacts_at: dict[RunKey, float] = {}  # when to try a run's artifacts again
         self._is_open = False
@@ -53,7 +58,7 @@ class Carrier:
         self.store.open(subject.experiment)
         for key, runs in self.store.runs(subject.sweep_id, is_all=True).items():
             self._runs[key] = self._keep_one(key, runs)
-        if self._is_continued and None not in self._runs:
+        if self._has_delivered and None not in self._runs:
             msg = "the sweep's run is not in MLflow (any more)"
             raise LostRunsError(msg)
         self._is_open = True
@@ -81,17 +86,28 @@ class Carrier:
             raise broken
 
     def finish(self) -> None:
-        """After the last flush: make good what a reply that came too late may have done, and register the winner."""
-        for key, expected in list(self._doubts.items()):
-            runs = self.store.runs(self._outbox.known.sweep_id, key).get(key, [])
-            ours = self._runs.get(key)
+        """After the last flush: make good what a request that was carried out late may have done; name the winner."""
+        if self._doubted_at is not None and not self.store.is_embedded:
+            self._reconcile(self._doubted_at)
+        self._register()
+
+    def _reconcile(self, doubted_at: float) -> None:
+        """Hold every run against the record: one for each trial, and each with the status that it should have.
+
+        UnavailableError while a request that nobody has answered may still be under way.
+        """
+        if self._clock() < doubted_at + LATE_S:
+            msg = "waiting for requests that may still be carried out"
+            raise UnavailableError(msg)
+        for key, runs in self.store.runs(self._outbox.known.sweep_id, is_all=True).items():
+            ours, expected = self._runs.get(key), self._outbox.standing.get(key)
             for run in runs:
                 if ours is None or run.run_id != ours.run_id:
                     self._remove(key, run)
                 elif expected is not None and run.status != expected[0]:
                     self.store.set_status(run.run_id, *expected)
-            del self._doubts[key]
-        self._register()
+        self._doubts.clear()
+        self._doubted_at = None
 
     @property
     def run_id(self) -> str:
@@ -117,7 +133,7 @@ class Carrier:
         try:
             self._runs[key] = self.store.create(delivery.start_ms, tags)
         except UnavailableError:
-            self._doubts.setdefault(key, None)
+            self._doubt(key)
             raise
         delivery.tags.clear()
 
@@ -133,11 +149,13 @@ class Carrier:
             if expected is not None and key not in self._gone:
                 self._forgiving(lambda: self.store.set_status(run.run_id, *expected))
         except UnavailableError:
-            self._doubts[key] = expected or self._doubts.get(key)
+            self._doubt(key)
             raise
-        if key in self._doubts and expected is not None:
-            self._doubts[key] = expected
         delivery.status = None
+
+    def _doubt(self, key: RunKey) -> None:
+        self._doubts.add(key)
+        self._doubted_at = self._clock()
 
     def _log(self, key: RunKey, run: Run, delivery: Delivery) -> None:
         try:

@@ -94,6 +94,7 @@ class Outbox:
         self.driver_pid: int | None = None  # of the newest driver
         self.checkpoints: dict[int, str] = {}  # trial -> the checkpoint that the sweep keeps of it
         self.best: tuple[int, int] | None = None  # (trial, epoch) of the winner, once the sweep has ended
+        self.standing: dict[RunKey, tuple[RunStatus, int | None]] = {}  # every run's newest status, and its end
         self._live: dict[int, _Trial] = {}
         self._finals: dict[int, tuple[int, Observation]] = {}  # best epoch of every trial that may win
         self._record_losses: list[float] = []
@@ -170,6 +171,12 @@ class Outbox:
             self.due[key] = Delivery(record.sequence, milliseconds(record.at))
         return self.due[key]
 
+    def _stand(self, key: RunKey, record: Record, status: RunStatus, end_ms: int | None = None) -> Delivery:
+        delivery = self._delivery(key, record)
+        delivery.status, delivery.end_ms = status, end_ms
+        self.standing[key] = status, end_ms
+        return delivery
+
     def _start_sweep(self, record: Record, event: SweepStarted) -> None:
         self.subject = self._read(event)
         delivery = self._delivery(None, record)
@@ -183,7 +190,7 @@ class Outbox:
         delivery = self._delivery(None, record)
         delivery.tags |= {"tuneyard.state": "running", "tuneyard.drivers": str(event.lease_epoch)}
         if self.is_paused:
-            delivery.status = "RUNNING"
+            self._stand(None, record, "RUNNING")
         self.is_paused, self.driver_pid = False, event.pid
 
     def _propose(self, record: Record, event: TrialProposed) -> None:
@@ -201,7 +208,8 @@ class Outbox:
             return
         delivery = self._delivery(event.trial, record)
         if trial.is_paused:
-            trial.is_paused, delivery.status = False, "RUNNING"
+            trial.is_paused = False
+            self._stand(event.trial, record, "RUNNING")
         for name, value in changed.items():
             delivery.tags[clean_key(f"tuneyard.param.{name}")] = tag_text(param_text(value))
             before, now = _number(trial.params.get(name)), _number(value)
@@ -269,28 +277,26 @@ class Outbox:
             for objective, loss in zip(self._objectives.objectives, seen.losses, strict=True):
                 value = metric_value(objective.value(loss), diverged=False)
                 delivery.points.append(Point(clean_key(f"best_{objective.name}"), value, at, epoch))
-        delivery.status, delivery.end_ms = _STATUS.get(event.ending, "FAILED"), at
+        self._stand(event.trial, record, _STATUS.get(event.ending, "FAILED"), at)
 
     def _pause(self, record: Record, event: SweepPaused) -> None:
         self.is_paused = True
         delivery = self._delivery(None, record)
         delivery.tags |= {"tuneyard.state": "paused", "tuneyard.reason": tag_text(event.reason)}
-        delivery.status = "SCHEDULED"
+        self._stand(None, record, "SCHEDULED")
         for number, trial in self._live.items():
             trial.is_paused = True
-            self._delivery(number, record).status = "SCHEDULED"
+            self._stand(number, record, "SCHEDULED")
 
     def _end_sweep(self, record: Record, event: SweepEnded) -> None:
         self.is_over, self.is_paused = True, False
         at = milliseconds(record.at)
         for number in self._live:
-            left = self._delivery(number, record)
-            left.tags["tuneyard.ending"], left.status, left.end_ms = "interrupted", "KILLED", at
+            self._stand(number, record, "KILLED", at).tags["tuneyard.ending"] = "interrupted"
         self._live.clear()
         delivery = self._delivery(None, record)
         delivery.tags |= {"tuneyard.state": event.ending, "tuneyard.reason": tag_text(event.reason)}
-        delivery.status = "FINISHED" if event.ending == "completed" else "FAILED"
-        delivery.end_ms = at
+        self._stand(None, record, "FINISHED" if event.ending == "completed" else "FAILED", at)
         delivery.carry(("report/report.html", "report/report.json", "report/best.yaml"))
         self._crown(delivery)
 

@@ -47,7 +47,9 @@ class Disk:
             ),
             patch.object(os, "link", lambda a, b: self._call(str(b), lambda: real["link"](a, b))),
             patch.object(os, "replace", lambda a, b: self._call(str(b), lambda: real["replace"](a, b))),
-            patch.object(os, "unlink", lambda a, **k: self._call(str(a), lambda: real["unlink"](a, **k))),
+            patch.object(
+                os, "unlink", lambda a, **k: self._call(str(a), lambda: real["unlink"](a, **k), is_write=False)
+            ),
         ):
             yield
 
@@ -81,7 +83,7 @@ class Disk:
         if safe < size and self.rng.random() < 0.5:
             os.truncate(entry.path, self.rng.randint(safe, size - 1))
 
-    def _call(self, path: str, act: Callable[[], Any]) -> Any:
+    def _call(self, path: str, act: Callable[[], Any], *, is_write: bool = True) -> Any:
         if not path.startswith(str(self.root)):
             return act()
         if self.is_dead:
@@ -90,7 +92,7 @@ class Disk:
         self.countdown = max(0, self.countdown - 1)
         if is_struck and not self.strikes_after and self.strike is not None:
             self.strike()
-        if self.errors:
+        if self.errors and is_write:
             error, is_late = self.errors.pop(0)
             if is_late:
                 act()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +34,7 @@ class Server:
     rng: random.Random
     trouble: dict[str, float] = field(default_factory=dict)  # refuse, lose or late -> probability
     runs: dict[str, StoredRun] = field(default_factory=dict)
-    late: list[Callable[[], object]] = field(default_factory=list)  # done after their client has gone away
+    later: Callable[[Callable[[], object]], None] = lambda _: None  # does what its client no longer waits for
     counts: Counter[str] = field(default_factory=Counter)
 
     def fate(self) -> str:
@@ -47,17 +46,9 @@ class Server:
             chance -= share
         return "pass"
 
-    def catch_up(self) -> None:
-        """Do the work that clients no longer wait for."""
-        for act in self.late:
-            with contextlib.suppress(TrackingError):  # nobody hears the refusal
-                act()
-        self.late.clear()
-
     def recover(self) -> None:
-        """All is well again; what was still under way is done now."""
+        """All is well again."""
         self.trouble = {}
-        self.catch_up()
 
 
 class Client:
@@ -150,7 +141,7 @@ class Client:
         self._before()
         fate = self._server.fate()
         if fate == "late":
-            self._server.late.append(act)
+            self._server.later(act)
         if fate in ("refuse", "late"):
             msg = f"the server did not answer ({fate})"
             raise UnavailableError(msg)

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from service.errors import CheckpointError, SweepRunningError
+from service.errors import CheckpointError, SweepRunningError, TrackingError
 from service.spec import SweepSpec
 from service.tuning.assignment import Assignment, Report
 from service.tuning.conductor import Conductor
@@ -29,6 +29,7 @@ from service.tuning.sweep_driver import Driver
 from service.tuning.sweep_folder import Job, write_job
 from service.tuning.tracking import DELIVERED, Tracker
 from service.tuning.tracking import World as TrackerWorld
+from service.tuning.tracking_delivery import LATE_S
 from tests.simulation.disk import Disk, Killed
 from tests.simulation.mlflow import Client, Server
 from tests.simulation.training import Attempt, Broken, Misbehaviour, Training, seconds
@@ -50,6 +51,7 @@ class Machine:
         self.now, self.wall_offset, self.steps = 0.0, 0.0, 0
         self.disk = Disk(folder, random.Random(seed + 1))
         self.server = Server(random.Random(seed + 2))
+        self.server.later = self._do_late
         self.training = Training(wrong)
         self.driver: Driver | None = None
         self.running: dict[tuple[int, int], Attempt] = {}
@@ -75,6 +77,15 @@ class Machine:
     def at(self, delay_s: float, act: Callable[[], None]) -> None:
         """Let `act` happen later."""
         heapq.heappush(self._queue, (self.now + delay_s, next(self._order), act))
+
+    def _do_late(self, act: Callable[[], object]) -> None:
+        """A server carries out what its client no longer waits for."""
+
+        def carry_out() -> None:
+            with contextlib.suppress(TrackingError):  # nobody hears the refusal
+                act()
+
+        self.at(self.rng.uniform(0.0, LATE_S - 1.0), carry_out)
 
     def sleep(self, wait_s: float) -> None:
         """Somebody waits."""
