@@ -27,6 +27,7 @@ FOLDER: Final = "ledger"
 MERGE_AFTER: Final = 256  # small segments; keeps a listing short without rewriting history often
 READS: Final = 3
 READ_AGAIN_S: Final = 0.05
+_to_text: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 _NAME: Final = re.compile(r"^(\d{12})(?:-(\d{12}))?\.jsonl$")
 
 
@@ -188,7 +189,7 @@ def _damage(records: Sequence[Record], what: str) -> LedgerDamagedError:
 
 
 def _pack(records: Sequence[Record]) -> bytes:
-    lines = [json.dumps(encode(record), separators=(",", ":"), ensure_ascii=False) for record in records]
+    lines = [_to_text(encode(record)) for record in records]
     body = ("\n".join(lines) + "\n").encode()
     header = {"schema_version": SCHEMA_VERSION, "records": len(records), "bytes": len(body), "blake2b": _digest(body)}
     return json.dumps({**header, "header": _digest(json.dumps(header).encode())}).encode() + b"\n" + body
@@ -207,7 +208,7 @@ def _unpack(data: bytes, segment: Segment) -> list[Record]:
     if header["blake2b"] != _digest(body):
         msg = "its checksum does not match"
         raise ValueError(msg)
-    records = [decode(json.loads(line)) for line in body.splitlines()]
+    records = [decode(json.loads(line)) for line in body.decode().split("\n")[:-1]]
     last = segment.first + len(records) - 1 if segment.last is None else segment.last
     if not records or [r.sequence for r in records] != list(range(segment.first, last + 1)):
         msg = "its records are not the ones in its name"

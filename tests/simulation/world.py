@@ -100,7 +100,7 @@ class Machine:
             stack.enter_context(patch("service.tuning.patience.time", SimpleNamespace(sleep=self.sleep)))
             stack.enter_context(patch("service.tuning.tracking.random", self.rng))
             stack.enter_context(patch("service.tuning.ledger.READ_AGAIN_S", 0.0))
-            stack.enter_context(patch("service.tuning.ledger.MERGE_AFTER", 24))  # so that merging is seen, too
+            stack.enter_context(patch("service.tuning.ledger.MERGE_AFTER", 60))  # so that merging is seen, too
             stack.enter_context(self.disk.attached())
             yield
 

@@ -82,6 +82,32 @@ def test_a_flipped_byte_in_the_middle_is_refused(tmp_path: Path, position: int) 
         read_ledger(tmp_path)
 
 
+@pytest.mark.parametrize("place", [1, -1])
+def test_every_flipped_bit_is_noticed_in_the_newest_segment_too(tmp_path: Path, place: int) -> None:
+    ledger = opened(tmp_path)
+    for name in "abc":
+        ledger.append([SweepPaused(name)])
+    chosen = segments(tmp_path)[place]
+    data = chosen.read_bytes()
+    for position in range(8 * len(data)):
+        flipped = bytearray(data)
+        flipped[position // 8] ^= 1 << position % 8
+        chosen.write_bytes(bytes(flipped))
+        with pytest.raises(LedgerDamagedError, match="records before that are readable"):
+            opened(tmp_path)
+
+
+def test_every_way_to_end_too_early_is_a_torn_tail(tmp_path: Path) -> None:
+    ledger = opened(tmp_path)
+    ledger.append([SweepPaused("a")])
+    ledger.append([SweepPaused("b")])
+    last = segments(tmp_path)[-1]
+    data = last.read_bytes()
+    for size in range(len(data)):
+        last.write_bytes(data[:size])
+        assert len(read_ledger(tmp_path)) == 1
+
+
 def test_a_missing_segment_is_refused(tmp_path: Path) -> None:
     ledger = opened(tmp_path)
     for name in "abc":

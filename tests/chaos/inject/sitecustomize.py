@@ -8,6 +8,10 @@ if "CHAOS_CRASH" in os.environ:
     from tests.chaos import crash_points
 
     crash_points.arm()
+if "CHAOS_CLOCK" in os.environ:
+    from tests.chaos import dial
+
+    dial.install()
 if "CHAOS_SEARCHER" in os.environ:
     from tests.chaos import bad_searcher
 
