@@ -179,7 +179,8 @@ def _ray(folder: Path, address: str | None) -> Iterator[Path]:
                 _temp_dir=str(scratch / "ray"),
             )
         else:
-            ray.init(address, **_QUIET, namespace="tuneyard")
+            host = address.rpartition(":")[0]  # Ray takes a loopback address for this machine's public one
+            ray.init(address, **_QUIET, **({"_node_ip_address": host} if host.startswith("127.") else {}))
         signal.signal(signal.SIGTERM, on_term)  # Ray has put one in its place that leaves at once
         yield scratch
     finally:

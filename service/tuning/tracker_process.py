@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
 
-from service.tuning.tracking_cursor import read_cursor
+from service.tuning.tracking_cursor import read_cursor, scratch_of
 
 POLL_S: Final = 0.1
 REVIVE_S: Final = 5.0
@@ -49,6 +50,7 @@ class TrackerProcess:
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+        shutil.rmtree(scratch_of(self._folder), ignore_errors=True)  # of one that was killed
 
     def lag(self, sequence: int) -> int:
         """How many records of the first `sequence` have not reached MLflow yet."""

@@ -12,11 +12,13 @@ import logging
 import logging.handlers
 import os
 import random
+import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,7 +26,7 @@ from typing import Final
 from service.errors import TrackingError
 from service.tuning.events import Record
 from service.tuning.ledger import LedgerTail
-from service.tuning.tracking_cursor import Cursor, only_tracker, read_cursor, write_cursor
+from service.tuning.tracking_cursor import Cursor, only_tracker, read_cursor, scratch_of, write_cursor
 from service.tuning.tracking_delivery import Carrier, LostRunsError
 from service.tuning.tracking_outbox import Outbox
 from service.tuning.tracking_server import artifact_root, prepare_store, store_uri, without_password
@@ -229,6 +231,21 @@ def _watch(parent_pid: int | None) -> Callable[[], bool]:
     return lambda: Path(f"/proc/{parent_pid}").exists()
 
 
+@contextlib.contextmanager
+def _scratch(folder: Path) -> Iterator[None]:
+    """Have all temporary files, MLflow's too, in a place where the next tracker finds those of one that was killed."""
+    place = scratch_of(folder)
+    shutil.rmtree(place, ignore_errors=True)
+    with contextlib.suppress(OSError):  # a full disk; then they go where they always go
+        place.mkdir()
+        tempfile.tempdir = str(place)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = None
+        shutil.rmtree(place, ignore_errors=True)
+
+
 def _log_to(folder: Path) -> None:
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     handler = logging.handlers.RotatingFileHandler(folder / "logs" / "tracking.log", maxBytes=5_000_000, backupCount=1)
@@ -253,7 +270,11 @@ def track(folder: Path, home: Path, *, parent_pid: int | None = None, grace_s: f
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the driver decides what ends
     with only_tracker(folder, keep_waiting) as is_held:
-        code = tracker.run() if is_held else UNDELIVERED
+        if is_held:
+            with _scratch(folder):
+                code = tracker.run()
+        else:
+            code = UNDELIVERED
     if code == UNDELIVERED:
         sys.stderr.write(
             "MLflow does not have everything of this sweep yet (see logs/tracking.log in its folder). Nothing is lost: "

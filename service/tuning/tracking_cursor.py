@@ -37,6 +37,11 @@ class Cursor:
     refused: int = 0
 
 
+def scratch_of(folder: Path) -> Path:
+    """Where the tracker of the sweep in `folder` has its temporary files."""
+    return folder / ".tracking"
+
+
 def read_cursor(folder: Path) -> Cursor:
     """The cursor of the sweep stored in `folder`; the start where there is none, or none that can be read.
 

@@ -106,6 +106,6 @@ def _clear_away(arena: Arena) -> None:
 
 
 FAULTS: Final = [
-    Fault("F2", "kill -9 a raylet of three", kill_raylet, is_slow=True),
-    Fault("F3", "kill -9 the head (GCS)", kill_head, is_slow=True),
+    Fault("F2", "kill -9 a raylet of three", kill_raylet),
+    Fault("F3", "kill -9 the head (GCS)", kill_head),
 ]

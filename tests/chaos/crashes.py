@@ -80,7 +80,7 @@ def _deliver_in_the_end(arena: Arena) -> Expected:
 
 
 FAULTS: Final = [
-    Fault("F4a", "kill -9 the driver at each kind of durable write", crash_driver, "sequential", is_slow=True),
+    Fault("F4a", "kill -9 the driver at each kind of durable write", crash_driver, "sequential"),
     Fault("F4b", "kill -9 workers at their durable writes", crash_worker),
     Fault("F4c", "kill -9 the tracker at commits and writes", crash_tracker),
     Fault("F4d", "kill -9 the tracker at requests and replies", crash_tracker_at_requests),

@@ -21,4 +21,9 @@ class Fault:
     what: str
     run: Callable[[Arena, random.Random], Expected]
     variant: str = "parallel"
-    is_slow: bool = False  # takes longer than half a minute
+    is_alone: bool = False  # needs the machine for itself
+
+    @property
+    def number(self) -> int:
+        """The number in its name."""
+        return int(self.name[1:].rstrip("abcdefghij"))

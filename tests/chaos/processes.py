@@ -117,7 +117,7 @@ FAULTS: Final = [
     Fault("F4", "kill -9 the driver at random", kill_driver, "sequential"),
     Fault("F13a", "a trial hangs", hang),
     Fault("F13b", "SIGSTOP a worker", stop_worker),
-    Fault("F13c", "SIGSTOP the driver; a zombie comes back", stop_driver, is_slow=True),
+    Fault("F13c", "SIGSTOP the driver; a zombie comes back", stop_driver),
     Fault("F14", "SIGTERM or SIGINT with grace", terminate, "sequential"),
     Fault("F15", "the same sweep started twice, and again", start_twice),
 ]

@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import math
 import random
 import shutil
 import sys
 import time
 import zlib
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +30,7 @@ from tests.chaos.outcome import Outcome
 MODULES: Final = (processes, clusters, crashes, tracking, storage, user_code, clock)
 FAULTS: Final[list[Fault]] = sorted(
     [fault for module in MODULES for fault in module.FAULTS],
-    key=lambda fault: (int(fault.name[1:].rstrip("abcdefghij")), fault.name),
+    key=lambda fault: (fault.number, fault.name),
 )
 
 
@@ -98,25 +101,68 @@ def disturb(fault: Fault, seed: int, references: References) -> tuple[Outcome, l
         return outcome, problems
 
 
-def run_fault(fault: Fault, seeds: range, references: References) -> Row:
-    """All runs of one fault."""
-    row, began = Row(fault.name, fault.what), time.monotonic()
-    for seed in seeds:
-        began_run = time.monotonic()
-        try:
-            outcome, problems = disturb(fault, seed, references)
-        except FaultNotPossibleError as error:
-            row.skipped = str(error)
-            break
-        row.runs, row.green = row.runs + 1, row.green + (not problems)
-        row.recovery_s = max(row.recovery_s, outcome.recovery_s)
-        row.epochs_redone += outcome.epochs_redone
-        row.problems += [f"seed {seed}: {problem}" for problem in problems]
-        took = time.monotonic() - began_run
-        say(f"{fault.name:5} seed {seed}: {'green' if not problems else 'RED'} in {took:.1f} s")
-        for problem in problems:
-            say(f"      {problem}")
-    return replace(row, seconds=time.monotonic() - began)
+@dataclass(slots=True)
+class Run:
+    """One run of one fault."""
+
+    fault: Fault
+    seed: int
+    recovery_s: float = 0.0
+    epochs_redone: int = 0
+    seconds: float = 0.0
+    skipped: str = ""
+    problems: list[str] = field(default_factory=list)
+
+
+def run_once(fault: Fault, seed: int, references: References) -> Run:
+    """One run, with a line for whoever waits."""
+    run, began = Run(fault, seed), time.monotonic()
+    try:
+        outcome, run.problems = disturb(fault, seed, references)
+        run.recovery_s, run.epochs_redone = outcome.recovery_s, outcome.epochs_redone
+    except FaultNotPossibleError as error:
+        run.skipped = str(error)
+    run.seconds = time.monotonic() - began
+    verdict = f"skipped: {run.skipped}" if run.skipped else "RED" if run.problems else "green"
+    say(
+        "\n".join(
+            [f"{fault.name:5} seed {seed}: {verdict} in {run.seconds:.1f} s", *(f"      {p}" for p in run.problems)]
+        )
+    )
+    return run
+
+
+def row_of(fault: Fault, runs: list[Run]) -> Row:
+    """All runs of one fault in one line."""
+    done = [run for run in runs if not run.skipped]
+    return Row(
+        fault.name,
+        fault.what,
+        runs=len(done),
+        green=sum(not run.problems for run in done),
+        recovery_s=max((run.recovery_s for run in done), default=0.0),
+        epochs_redone=sum(run.epochs_redone for run in done),
+        seconds=sum(run.seconds for run in done),
+        skipped=next((run.skipped for run in runs if run.skipped), ""),
+        problems=[f"seed {run.seed}: {problem}" for run in done for problem in run.problems],
+    )
+
+
+def run_all(faults: list[Fault], given: argparse.Namespace) -> list[Row]:
+    """Every fault with its seeds, some at the same time; those that want the machine for themselves come last."""
+    ways = Counter(fault.number for fault in faults)
+    runs: list[Run] = []
+    with House() as house, ThreadPoolExecutor(given.jobs) as pool:
+        references = References(house, given.keep)
+        for variant in sorted({fault.variant for fault in faults}):
+            references.of(variant)
+        tasks = [
+            (fault, given.seed + i) for fault in faults for i in range(math.ceil(given.repeats / ways[fault.number]))
+        ]
+        for is_alone in (False, True):
+            chosen = [(fault, seed, references) for fault, seed in tasks if fault.is_alone is is_alone]
+            runs += [run_once(*task) for task in chosen] if is_alone else pool.map(lambda task: run_once(*task), chosen)
+    return [row_of(fault, [run for run in runs if run.fault is fault]) for fault in faults]
 
 
 def say(text: str) -> None:
@@ -151,7 +197,8 @@ def table(rows: list[Row], *, is_markdown: bool = False) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run what the command line asks for; 1 where anything is red."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.run", description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5, help="runs of each fault, with a seed each")
+    parser.add_argument("--repeats", type=int, default=5, help="runs of each fault at least, its ways taken together")
+    parser.add_argument("--jobs", type=int, default=1, help="sweeps at the same time")
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--only", nargs="*", default=[], help="these faults, as F1 or F13b")
     parser.add_argument("--json", type=Path, help="a file for the rows")
@@ -163,10 +210,7 @@ def main(arguments: list[str] | None = None) -> int:
         baseline = importlib.import_module("tests.chaos.baseline.run")  # plain Ray Tune and all that it imports
         return int(baseline.main(sys.argv[1:] if arguments is None else arguments))
     chosen = [f for f in FAULTS if not given.only or is_chosen(f.name, given.only)]
-    seeds = range(given.seed, given.seed + given.repeats)
-    with House() as house:
-        references = References(house, given.keep)
-        rows = [run_fault(fault, seeds, references) for fault in chosen]
+    rows = run_all(chosen, given)
     say("\n" + table(rows))
     if given.json:
         given.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))

@@ -157,9 +157,9 @@ def locked(arena: Arena, rng: random.Random) -> Expected:
 FAULTS: Final = [
     Fault("F5a", "MLflow refuses connections", refused),
     Fault("F5b", "MLflow answers 503", unavailable),
-    Fault("F5c", "MLflow takes 30 s to answer", slow, is_slow=True),
-    Fault("F5d", "MLflow hangs", hung, is_slow=True),
-    Fault("F5e", "MLflow stays away, sync delivers later", away_for_good, is_slow=True),
+    Fault("F5c", "MLflow takes 30 s to answer", slow),
+    Fault("F5d", "MLflow hangs", hung),
+    Fault("F5e", "MLflow stays away, sync delivers later", away_for_good),
     Fault("F6", "MLflow works, replies are lost", lost_replies),
-    Fault("F7", "tracking database locked for 40 s", locked, is_slow=True),
+    Fault("F7", "tracking database locked for 40 s", locked),
 ]

@@ -125,7 +125,7 @@ def searcher_raises_always(arena: Arena, rng: random.Random) -> Expected:
 FAULTS: Final = [
     Fault("F11", "NaN, inf, -inf, huge, missing, wrong type", numbers),
     Fault("F12a", "MemoryError in a trial", memory_error),
-    Fault("F12b", "a worker killed for memory by Ray's monitor", memory_monitor, "alone"),
+    Fault("F12b", "a worker killed for memory by Ray's monitor", memory_monitor, "alone", is_alone=True),
     Fault("F17a", "user code cannot be imported", unimportable_code),
     Fault("F17b", "user code exits, prints 100 MB, is unpicklable", breaks_once),
     Fault("F17c", "user code always ends its process", breaks_always),
