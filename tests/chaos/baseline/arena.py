@@ -21,14 +21,17 @@ import psutil
 
 from tests.chaos.baseline import trainable
 from tests.chaos.outcome import Ended, Outcome, RunRow
+from tests.chaos.trainable import PLAN
 from tests.chaos.truth import VARIABLE, TruthLine, read_truth
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 MARK: Final = "CHAOS_BASELINE"  # in the environment of every process of an arena
 LIMIT_S: Final = float(os.environ.get("CHAOS_BASELINE_LIMIT_S", "120"))  # for a sweep to end once it was struck
 RESTARTS: Final = 3
+UNDERSCORES: Final = 2  # train_afaf7_00003: the name of a trial of Tune's own searcher
 LEFT_AFTER_S: Final = 30.0
 START_S: Final = 120.0
+INTERRUPT_S: Final = 15.0
 SETTINGS: Final = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -58,6 +61,7 @@ class Arena:
         self.undo: list[Callable[[], object]] = []
         self.services: list[subprocess.Popen[bytes]] = []
         self.mounted = False
+        self.interval = trainable.CHECKPOINT_EVERY
         self.temporary = Path(tempfile.mkdtemp(prefix="tune"))
 
     def __enter__(self) -> Self:
@@ -84,6 +88,7 @@ class Arena:
             VARIABLE: str(self.truth_file),
             "CHAOS_TOLD": str(self.root / "told.jsonl"),
             "PYTHONPATH": str(ROOT),
+            trainable.INTERVAL: str(self.interval),
             "RAY_TMPDIR": str(self.temporary),
         }
         return {**os.environ, **SETTINGS, **ours, **self.environment}
@@ -92,7 +97,7 @@ class Arena:
         """Say which trials misbehave how."""
         path = self.root / "plan.json"
         path.write_text(json.dumps(entries))
-        self.environment[trainable.PLAN] = str(path)
+        self.environment[PLAN] = str(path)
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start the script on the folder, for the first time or again."""
@@ -166,7 +171,15 @@ class Arena:
                 self.restarts += 1
                 self.start()
             time.sleep(0.1)
-        self.ended = self.ended or "lost"
+        if self.ended is None:
+            self.ended = "lost"
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        """Ctrl+C for a sweep that does not end, as its guide says: it then writes what it has."""
+        self.drivers[-1].send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.drivers[-1].wait(INTERRUPT_S)
 
     def sweep_away(self) -> list[str]:
         """What is left 30 s after the end; it is ended then."""
@@ -189,7 +202,9 @@ class Arena:
     def outcome(self) -> Outcome:
         """What the checker looks at."""
         left, trials = self.sweep_away(), self._trials()
-        proposals = {number: {k: v for k, v in params.items() if k != trainable.NUMBER} for number, params, _ in trials}
+        proposals = self._states() | {
+            number: {k: v for k, v in params.items() if k != trainable.NUMBER} for number, params, _ in trials if params
+        }
         results: dict[tuple[int, int], list[float]] = {}
         for number, _, lines in trials:
             for line in lines:
@@ -204,7 +219,7 @@ class Arena:
             runs=self._runs(),
             best=tuple(json.loads(best.read_text())) if best.exists() else None,
             ended=self.ended or "lost",
-            checkpoint_interval=trainable.CHECKPOINT_EVERY,
+            checkpoint_interval=self.interval,
             interruptions=self.interruptions,
             recovery_s=self._recovery(),
             leftovers=left,
@@ -222,6 +237,17 @@ class Arena:
             found.append((number, params, [json.loads(line) for line in lines if line.endswith("}")]))
         return found
 
+    def _states(self) -> dict[int, dict[str, Any]]:
+        """Trial -> params, as Tune's state files say it, the newest last."""
+        found = {}
+        for path in sorted(self.storage.glob("sweep/experiment_state-*.json"), key=lambda p: p.stat().st_mtime):
+            with contextlib.suppress(ValueError, KeyError):
+                for text, _ in json.loads(path.read_text())["trial_data"]:
+                    trial = json.loads(text)
+                    number = trainable.trial_number(trial["trial_id"], trial["config"])
+                    found[number] = {k: v for k, v in trial["config"].items() if k != trainable.NUMBER}
+        return found
+
     def _endings(self) -> dict[int, list[str]]:
         path, endings = self.root / "told.jsonl", dict[int, list[str]]()
         for line in path.read_text().splitlines() if path.exists() else []:
@@ -231,6 +257,11 @@ class Arena:
 
     def _runs(self) -> list[RunRow]:
         numbers = self._numbers()
+
+        def number(run: str) -> int | None:
+            name = names.get(run, "")
+            return numbers.get(name, int(name[-5:]) if name.count("_") == UNDERSCORES else None)
+
         with contextlib.closing(sqlite3.connect(self.database, timeout=30)) as store:
             runs = store.execute("SELECT run_uuid, status FROM runs WHERE lifecycle_stage = 'active'").fetchall()
             names = dict(store.execute("SELECT run_uuid, value FROM tags WHERE key = 'trial_name'").fetchall())
@@ -238,7 +269,7 @@ class Arena:
         found: dict[str, Counter[tuple[str, int]]] = {}
         for run, key, step in points:
             found.setdefault(run, Counter())[key, int(step)] += 1
-        return [RunRow(numbers.get(names.get(run, "")), status, found.get(run, Counter())) for run, status in runs]
+        return [RunRow(number(run), status, found.get(run, Counter())) for run, status in runs]
 
     def _numbers(self) -> dict[str, int]:
         """Trial's name, as MLflow's tag has it -> number."""

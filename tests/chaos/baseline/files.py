@@ -7,6 +7,8 @@ import random
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -60,31 +62,35 @@ def take_away(arena: Arena, rng: random.Random, calm: Expected) -> Expected:
     return calm
 
 
-def damage_checkpoint(arena: Arena, rng: random.Random, calm: Expected) -> Expected:
-    """The newest checkpoint of a trial that trains is truncated, then its worker is killed."""
+def _damage_newest(arena: Arena, rng: random.Random, calm: Expected, damage: Callable[[Path], None]) -> Expected:
+    arena.interval = 1
     arena.start()
-    arena.wait_acknowledged(rng.randint(2, 6))
+    arena.wait_acknowledged(rng.randint(3, 9))
     number = _trial_between_checkpoints(arena)
     folder = next(arena.storage.glob(f"sweep/train_*_{number:05d}_*"))
     newest = max(folder.glob("checkpoint_*/state.json"))
-    os.truncate(newest, newest.stat().st_size // 2)
+    damage(newest)
     pid = next(line.pid for line in reversed(arena.truth()) if line.trial == number)
     for worker in arena.workers():
         if worker.pid == pid:
             worker.kill()
     arena.interruptions += 1
     arena.struck()
-    return _replaced(calm)
-
-
-def _replaced(calm: Expected) -> Expected:
-    from dataclasses import replace
-
     return replace(calm, intervals=2)
 
 
+def truncate_checkpoint(arena: Arena, rng: random.Random, calm: Expected) -> Expected:
+    """The newest checkpoint of a trial that trains is only half there, then its worker is killed."""
+    return _damage_newest(arena, rng, calm, lambda path: os.truncate(path, path.stat().st_size // 2))
+
+
+def drop_checkpoint(arena: Arena, rng: random.Random, calm: Expected) -> Expected:
+    """The newest checkpoint of a trial that trains is gone, then its worker is killed."""
+    return _damage_newest(arena, rng, calm, lambda path: shutil.rmtree(path.parent))
+
+
 def _trial_between_checkpoints(arena: Arena) -> int:
-    """A trial that has saved one checkpoint and still trains."""
+    """A trial that has saved two checkpoints and still trains."""
     found: list[int] = []
 
     def is_there() -> bool:
@@ -98,21 +104,38 @@ def _trial_between_checkpoints(arena: Arena) -> int:
     return found[0]
 
 
-def tear(arena: Arena, rng: random.Random, calm: Expected) -> Expected:
-    """The driver is killed, and the newest state file of the experiment is torn; then the next driver starts."""
+def _damage_state(arena: Arena, rng: random.Random, calm: Expected, damage: Callable[[Path], None]) -> Expected:
     arena.start()
     arena.wait_acknowledged(rng.randint(4, 14))
     arena.kill_driver()
     newest = max(arena.storage.glob("sweep/experiment_state-*.json"), key=lambda p: p.stat().st_mtime)
-    os.truncate(newest, rng.randrange(newest.stat().st_size))
+    damage(newest)
     arena.start()
     arena.struck()
     return calm
 
 
+def tear(arena: Arena, rng: random.Random, calm: Expected) -> Expected:
+    """The driver is killed, and the newest state file of the experiment is torn; then the next driver starts."""
+    return _damage_state(arena, rng, calm, lambda path: os.truncate(path, rng.randrange(path.stat().st_size)))
+
+
+def flip(arena: Arena, rng: random.Random, calm: Expected) -> Expected:
+    """The same with one byte of the file flipped."""
+
+    def damage(path: Path) -> None:
+        data = bytearray(path.read_bytes())
+        data[rng.randrange(len(data))] ^= 0x80
+        path.write_bytes(data)
+
+    return _damage_state(arena, rng, calm, damage)
+
+
 CASES: Final = [
     Case("F8", "the disk is full", fill),
     Case("F9", "the storage is away for 8 s", take_away),
-    Case("F10", "the newest checkpoint is truncated", damage_checkpoint),
-    Case("F19", "a torn state file", tear),
+    Case("F10a", "the newest checkpoint is truncated", truncate_checkpoint),
+    Case("F10b", "the newest checkpoint is gone", drop_checkpoint),
+    Case("F19a", "a torn state file", tear),
+    Case("F19b", "a flipped byte in a state file", flip),
 ]

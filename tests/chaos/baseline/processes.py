@@ -112,6 +112,19 @@ def stop_worker(arena: Arena, rng: random.Random, calm: Expected) -> Expected:
     return calm
 
 
+def stop_driver(arena: Arena, rng: random.Random, calm: Expected) -> Expected:
+    """SIGSTOP the driver, start another, SIGCONT the first; the sweep is over when both are."""
+    first = arena.start()
+    arena.wait_acknowledged(rng.randint(2, 12))
+    first.send_signal(signal.SIGSTOP)
+    second, before = arena.start(), arena.acknowledged()
+    wait_for(lambda: arena.acknowledged() >= before + 2, STUCK_S)
+    first.send_signal(signal.SIGCONT)
+    arena.struck()
+    wait_for(lambda: first.poll() is not None and second.poll() is not None, 90)
+    return calm
+
+
 def terminate(arena: Arena, rng: random.Random, calm: Expected) -> Expected:
     """SIGTERM or SIGINT: the driver leaves within 30 s, then another goes on."""
     arena.start()
@@ -160,6 +173,7 @@ CASES: Final = [
     Case("F4", "kill -9 the driver at random", kill_driver),
     Case("F13a", "a trial hangs", hang),
     Case("F13b", "SIGSTOP a worker", stop_worker),
+    Case("F13c", "SIGSTOP the driver; a zombie comes back", stop_driver),
     Case("F14", "SIGTERM or SIGINT with grace", terminate),
     Case("F15", "the same sweep started twice", start_twice),
     Case("F16", "the clock jumps an hour ahead and back", jump),

@@ -18,6 +18,7 @@ from tests.chaos.truth import VARIABLE, Truth
 
 MAX_EPOCHS: Final = 4
 CHECKPOINT_EVERY: Final = 2
+INTERVAL: Final = "CHAOS_INTERVAL"  # epochs between checkpoints, where it is another
 NUMBER: Final = "number"  # the key under which a searcher of one's own numbers its trials
 SICK: Final[dict[str, Any]] = {
     "nan": float("nan"),
@@ -33,7 +34,7 @@ def trial_number(trial_id: str, config: dict[str, Any]) -> int:
     return int(config[NUMBER]) if NUMBER in config else int(trial_id.rpartition("_")[2])
 
 
-def train(config: dict[str, Any]) -> object:
+def train(config: dict[str, Any]) -> None:
     """One trial, as the guide to function trainables writes it."""
     truth = _truth(tune.get_context().get_trial_id(), config)
     for epoch in range(truth.start + 1, MAX_EPOCHS + 1):
@@ -43,15 +44,16 @@ def train(config: dict[str, Any]) -> object:
         metrics: dict[str, Any] = {"loss": SICK.get(deed, value), "epoch": epoch}
         if deed == "missing":
             del metrics["loss"]
+        elif deed == "unpicklable":
+            metrics["model"] = threading.Lock()
         truth.trained(epoch, metrics["loss"] if isinstance(metrics.get("loss"), float) else float("nan"))
         _misbehave(deed)
         _report(metrics)
         truth.acknowledged(epoch, metrics["loss"] if isinstance(metrics.get("loss"), float) else float("nan"))
-    return threading.Lock() if _deed(truth, 0) == "unpicklable" else None
 
 
 def _report(metrics: dict[str, Any]) -> None:
-    if metrics["epoch"] % CHECKPOINT_EVERY:
+    if metrics["epoch"] % int(os.environ.get(INTERVAL, CHECKPOINT_EVERY)):
         tune.report(metrics)
         return
     with tempfile.TemporaryDirectory() as folder:
