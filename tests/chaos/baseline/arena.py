@@ -141,6 +141,20 @@ class Arena:
         wait_for(lambda: bool(self.workers()), START_S)
         return self.workers()
 
+    def busy_worker(self) -> psutil.Process:
+        """A process whose trial has come no further than its second epoch, as the truth says."""
+        found: list[int] = []
+
+        def is_there() -> bool:
+            last = {line.trial: line for line in self.truth()}
+            found[:] = [line.pid for line in last.values() if line.epoch in (1, 2) and psutil.pid_exists(line.pid)]
+            return bool(found)
+
+        if not wait_for(is_there, START_S):
+            msg = "no trial trained any more"
+            raise RuntimeError(msg)
+        return psutil.Process(found[-1])
+
     def kill_driver(self, *, sign: signal.Signals = signal.SIGKILL) -> None:
         """End the newest driver, and wait until what it started went with it."""
         driver = self.drivers[-1]
@@ -259,12 +273,15 @@ class Arena:
         numbers = self._numbers()
 
         def number(run: str) -> int | None:
+            if run in keys:
+                return int(keys[run])
             name = names.get(run, "")
             return numbers.get(name, int(name[-5:]) if name.count("_") == UNDERSCORES else None)
 
         with contextlib.closing(sqlite3.connect(self.database, timeout=30)) as store:
             runs = store.execute("SELECT run_uuid, status FROM runs WHERE lifecycle_stage = 'active'").fetchall()
             names = dict(store.execute("SELECT run_uuid, value FROM tags WHERE key = 'trial_name'").fetchall())
+            keys = dict(store.execute("SELECT run_uuid, value FROM params WHERE key = 'number'").fetchall())
             points = store.execute("SELECT run_uuid, key, step FROM metrics WHERE key = 'loss'").fetchall()
         found: dict[str, Counter[tuple[str, int]]] = {}
         for run, key, step in points:

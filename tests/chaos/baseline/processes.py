@@ -25,7 +25,7 @@ def kill_worker(arena: Arena, rng: random.Random, calm: Expected) -> Expected:
     arena.start()
     for count in sorted(rng.sample(range(2, 12), 2)):
         arena.wait_acknowledged(count)
-        rng.choice(arena.wait_workers()).kill()
+        arena.busy_worker().kill()
         arena.interruptions += 1
         arena.struck()
     return calm
@@ -37,8 +37,11 @@ def kill_raylet(arena: Arena, rng: random.Random, calm: Expected) -> Expected:
     arena.start()
     arena.wait_acknowledged(rng.randint(2, 8))
     arena.interruptions += 1
-    parents = [worker.parent() for worker in arena.wait_workers()]
-    rng.choice([p for p in parents if p is not None and "raylet" in title(p)]).kill()
+    raylet = arena.busy_worker().parent()
+    if raylet is None or "raylet" not in title(raylet):
+        msg = "the worker has no raylet"
+        raise RuntimeError(msg)
+    raylet.kill()
     arena.struck()
     return calm
 
@@ -107,7 +110,7 @@ def stop_worker(arena: Arena, rng: random.Random, calm: Expected) -> Expected:
     """SIGSTOP a worker."""
     arena.start()
     arena.wait_acknowledged(rng.randint(2, 12))
-    rng.choice(arena.wait_workers()).suspend()
+    arena.busy_worker().suspend()
     arena.struck()
     return calm
 

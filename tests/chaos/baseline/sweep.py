@@ -7,6 +7,7 @@ written to `told.jsonl` and the best to `best.json`, both in FOLDER, for the che
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -124,7 +125,9 @@ def main() -> None:
         tuner = tune.Tuner.restore(str(path), trainable=tune.with_resources(train, {"cpu": 1}), resume_errored=True)
     else:
         tuner = fresh(given)
-    write_best(tuner.fit(), given.folder / "best.json")
+    results = tuner.fit()
+    with contextlib.suppress(RuntimeError, KeyError, ValueError):  # no trial has a result: there is no best
+        write_best(results, given.folder / "best.json")
     ray.shutdown()
 
 
