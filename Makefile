@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := service trainables cluster tests
 ARGS ?=
+REPEATS ?= 5
+ONLY ?=
+BASELINE ?=
 
 # Only .venv counts: nothing of the system's or the user's site-packages may leak in.
 unexport PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX
 export PYTHONNOUSERSITE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check bench fmt clean
+.PHONY: help venv demo test check bench chaos fmt clean
 
 help: ## List what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -44,6 +47,9 @@ check: $(VENV)/.installed-dev ## Lint, types, architecture
 
 bench: $(VENV)/.installed-dev ## Measure what the project promises, beside plain Ray Tune (ARGS="--only name")
 	$(BIN)/python -m tests.benchmarks.run $(ARGS)
+
+chaos: $(VENV)/.installed-dev ## Do to real sweeps what nothing may kill (REPEATS=1 ONLY="F1 F4" BASELINE=1)
+	$(BIN)/python -m tests.chaos.run --repeats $(REPEATS) $(if $(ONLY),--only $(ONLY)) $(if $(BASELINE),--baseline) $(ARGS)
 
 fmt: $(VENV)/.installed-dev ## Format, and mend what the linter can mend
 	$(BIN)/ruff format $(SOURCES)

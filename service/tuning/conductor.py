@@ -151,6 +151,8 @@ class Conductor:
         """Delete checkpoint files that the record does not name: left by a driver or workers that were cut off."""
         with self.lock:
             trials = self.history.trials
+            for trial in trials:
+                self._storage.tidy(f"checkpoints/{trial.number}")
             known = {c.path for t in trials for c in (*t.checkpoints, *t.superseded)}
             found = [
                 f"checkpoints/{t.number}/{n}" for t in trials for n in self._storage.names(f"checkpoints/{t.number}")

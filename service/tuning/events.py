@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, TypeAlias
 Params: TypeAlias = dict[str, Any]
 Ending: TypeAlias = Literal["completed", "stopped", "diverged", "failed"]
 Action: TypeAlias = Literal["continue", "pause", "stop"]
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,9 @@
 
 A ledger is a folder of immutable segments. Each holds one commit, is named by the sequence number of its first record,
 and starts with a checksum of its body. Since a name is written once, two drivers cannot both continue a ledger: the
-slower one finds its place taken. Old segments are merged into larger ones, named by their first and last record. A torn
-last segment was never acknowledged, so it is dropped; damage before it means lost results, so reading fails.
+slower one finds its place taken. Old segments are merged into larger ones, named by their first and last record; since
+that frees names, the writer also asks, before and after each commit, whether it still has the sweep. A last segment
+that ends too early was never acknowledged, so it is dropped; any other damage means lost results, so reading fails.
 """
 
 from __future__ import annotations
@@ -48,11 +49,20 @@ class Segment:
         return self.first, 0 if self.last is None else -self.last
 
 
-class Ledger:
-    """The writer's end: one per sweep at a time, held by the driver that holds the sweep's lease."""
+class TornError(ValueError):
+    """A segment ends too early: its writer was cut off, so nobody was ever told that it is there."""
 
-    def __init__(self, storage: Storage, clock: Callable[[], float]) -> None:
-        self._storage, self._clock = storage, clock
+
+class Ledger:
+    """The writer's end: one per sweep at a time, held by the driver that holds the sweep's lease.
+
+    `check_lease` raises SweepRunningError once that is another one.
+    """
+
+    def __init__(
+        self, storage: Storage, clock: Callable[[], float], check_lease: Callable[[], None] = lambda: None
+    ) -> None:
+        self._storage, self._clock, self._check_lease = storage, clock, check_lease
         self._commits: list[Segment] = []  # since the last merge
         self._next = 0
         self._at = 0.0
@@ -76,11 +86,13 @@ class Ledger:
         self._at = max(now, self._at)  # a clock that jumps back must not reorder history
         records = [Record(self._next + i, self._at, event) for i, event in enumerate(events)]
         segment = Segment(self._next)
+        self._check_lease()
         self._create(segment, _pack(records))
+        self._check_lease()  # where it fails, what was written stands in a merged segment already, or is read by no one
         self._commits.append(segment)
         self._next += len(records)
         if len(self._commits) >= MERGE_AFTER:
-            with contextlib.suppress(OSError):  # what it was to shorten is all there; the next commit tries again
+            with contextlib.suppress(OSError, SweepRunningError):  # nothing is lost: the next commit tries again
                 self._merge()
         return records
 
@@ -89,7 +101,8 @@ class Ledger:
             self._storage.create(segment.name, data)
         except FileExistsError as error:
             if self._storage.read(segment.name) == data:
-                return  # an earlier try did it all but could not say so
+                self._storage.settle(FOLDER)  # an earlier try did it all, but could not say so
+                return
             msg = f"another driver has continued this sweep (record {self._next} is its own); this one must end"
             raise SweepRunningError(msg) from error
 
@@ -113,7 +126,10 @@ class LedgerTail:
     def read_new(self) -> list[Record]:
         """The records since the last call, in order; stops before anything that is not readable yet."""
         found: list[Record] = []
-        for segment in sorted(_segments(self._storage), key=lambda s: s.order):
+        segments = _segments(self._storage)
+        if any(s.first >= self.next for s in segments):
+            self._storage.settle(FOLDER)  # what a power cut could still take back must not be acted upon
+        for segment in sorted(segments, key=lambda s: s.order):
             if segment.first > self.next or (segment.last is None and segment.first < self.next):
                 continue
             if segment.last is not None and segment.last < self.next:
@@ -155,7 +171,8 @@ def _read(storage: Storage) -> tuple[list[Segment], list[Record], list[Segment]]
         try:
             found = _unpack(storage.read(segment.name), segment)
         except ValueError as error:
-            if any(s.first > segment.first for s in waiting) or segment.last is not None:
+            is_tail = segment.last is None and all(s.first <= segment.first for s in waiting)
+            if not (is_tail and isinstance(error, TornError)):
                 raise _damage(records, f"{segment.name} is damaged ({error})") from error
             return used, records, waiting[position:]
         used.append(segment)
@@ -173,26 +190,45 @@ def _damage(records: Sequence[Record], what: str) -> LedgerDamagedError:
 def _pack(records: Sequence[Record]) -> bytes:
     lines = [json.dumps(encode(record), separators=(",", ":"), ensure_ascii=False) for record in records]
     body = ("\n".join(lines) + "\n").encode()
-    header = {"schema_version": SCHEMA_VERSION, "records": len(records), "blake2b": _digest(body)}
-    return json.dumps(header).encode() + b"\n" + body
+    header = {"schema_version": SCHEMA_VERSION, "records": len(records), "bytes": len(body), "blake2b": _digest(body)}
+    return json.dumps({**header, "header": _digest(json.dumps(header).encode())}).encode() + b"\n" + body
 
 
 def _unpack(data: bytes, segment: Segment) -> list[Record]:
-    """The records of a segment; ValueError says why it cannot be trusted."""
-    head, _, body = data.partition(b"\n")
-    header: Any = json.loads(head) if head else None
-    if not isinstance(header, dict) or header.get("blake2b") != _digest(body):
+    """The records of a segment; ValueError says why it cannot be trusted, TornError if it only ends too early."""
+    head, end, body = data.partition(b"\n")
+    if not end:
+        msg = "it ends within its first line"
+        raise TornError(msg)
+    header = _header(head)
+    if len(body) < header["bytes"]:
+        msg = f"it ends after {len(body)} of {header['bytes']} bytes"
+        raise TornError(msg)
+    if header["blake2b"] != _digest(body):
         msg = "its checksum does not match"
         raise ValueError(msg)
-    if header["schema_version"] > SCHEMA_VERSION:
-        msg = f"schema version {header['schema_version']} is newer than this Tuneyard, which reads {SCHEMA_VERSION}"
-        raise LedgerError(msg)
     records = [decode(json.loads(line)) for line in body.splitlines()]
     last = segment.first + len(records) - 1 if segment.last is None else segment.last
     if not records or [r.sequence for r in records] != list(range(segment.first, last + 1)):
         msg = "its records are not the ones in its name"
         raise ValueError(msg)
     return records
+
+
+def _header(head: bytes) -> dict[str, Any]:
+    """The first line of a segment, which has a checksum of its own."""
+    header: Any = json.loads(head)
+    if isinstance(header, dict) and header.keys() == {"schema_version", "records", "blake2b"}:
+        msg = "it was written by an earlier Tuneyard, which can still finish this sweep; this one cannot read it"
+        raise LedgerError(msg)
+    check = header.pop("header", None) if isinstance(header, dict) else None
+    if check != _digest(json.dumps(header).encode()):
+        msg = "its first line is damaged"
+        raise ValueError(msg)
+    if header["schema_version"] > SCHEMA_VERSION:
+        msg = f"schema version {header['schema_version']} is newer than this Tuneyard, which reads {SCHEMA_VERSION}"
+        raise LedgerError(msg)
+    return dict(header)
 
 
 def _digest(body: bytes) -> str:

@@ -107,7 +107,6 @@ def build(config: Config, *, seed: int, max_epochs: int, scratch: Path) -> Fit:
 
 def save_config(config: Config, path: Path) -> None:
     """Write a resolved config as YAML that LightningCLI reads."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     temporary.write_text(yaml.dump(config, Dumper=dumper, sort_keys=False), encoding="utf-8")

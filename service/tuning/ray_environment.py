@@ -18,6 +18,8 @@ _SETTINGS: Final = {
 }
 
 
-def prepare() -> None:
-    """Quiet Tune, and give this driver's own Ray a secret that goes with it."""
-    os.environ.update(_SETTINGS, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+def prepare(*, is_own: bool) -> None:
+    """Quiet Tune, and give this driver's own Ray a secret that goes with it; a cluster that is joined has its own."""
+    os.environ.update(_SETTINGS)
+    if is_own:
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
+import os
 import shutil
 import signal
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import ray
 from ray import tune
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from service.errors import BackendError
 from service.spec import SweepSpec
@@ -24,6 +26,7 @@ from service.tuning.tune_adapter import EndNow, Forget, Owner, SlotResources, Sw
 from service.tuning.tune_worker import AttemptTrainable
 
 log: Final = logging.getLogger(__name__)
+_QUIET: Final[dict[str, Any]] = {"log_to_driver": False, "logging_level": logging.ERROR}
 OBJECT_STORE_BYTES: Final = 256 * 2**20  # results and configurations only; data stays with the workers
 
 
@@ -31,6 +34,7 @@ class Session(Owner, Protocol):
     """What the session needs to know of the driver, beside what the adapters ask of it."""
 
     folder: Path
+    ray_address: str | None  # None: a Ray of the driver's own
     spec: SweepSpec
     job: Job
     warnings: list[str]
@@ -45,8 +49,9 @@ class Session(Owner, Protocol):
 def run_attempts(conductor: Conductor, owner: Session) -> BaseException | None:
     """Run attempts until the conductor has no more, and have the owner conclude. Returns what stopped it, or None."""
     try:
-        with _local_ray(owner.folder) as scratch:
+        with _ray(owner.folder, owner.ray_address) as scratch:
             slots = _slots(owner)
+            owner.watchdog.kill = kill_worker
             log.info("Ray is up; %d trials fit at the same time", len(slots))
             error = _fit(_tuner(conductor, owner, slots, scratch))
             log.info("no attempt is left")
@@ -90,7 +95,7 @@ def _tuner(
         run_config=tune.RunConfig(
             name="attempts",
             storage_path=str(scratch / "tune"),
-            stop=EndNow(conductor),
+            stop=EndNow(conductor, searcher),
             callbacks=[Forget()],
             verbose=0,
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
@@ -114,6 +119,20 @@ def _fit(tuner: tune.Tuner) -> BaseException | None:
     while thread.is_alive():
         thread.join(timeout=0.2)  # an unbounded join would hold back signal handlers
     return errors[0] if errors else None
+
+
+def kill_worker(pid: int, node: str) -> None:
+    """Kill process `pid` of Ray's node `node`; a stopped process does not hear anything milder."""
+    if node == ray.get_runtime_context().get_node_id():
+        _kill(pid)
+        return
+    there = NodeAffinitySchedulingStrategy(node, soft=False)
+    ray.remote(num_cpus=0, max_retries=0)(_kill).options(scheduling_strategy=there).remote(pid)
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+        os.kill(pid, signal.SIGKILL)
 
 
 def _slots(owner: Session) -> list[SlotResources]:
@@ -142,23 +161,25 @@ def _fitting(resource: str, have: float, amount: float) -> int:
     return int(have / amount + 1e-9)
 
 
-@contextmanager
-def _local_ray(folder: Path) -> Iterator[Path]:
-    """A Ray of our own on this machine, with a secret of its own and a scratch folder that goes with it.
+@contextlib.contextmanager
+def _ray(folder: Path, address: str | None) -> Iterator[Path]:
+    """A Ray of our own on this machine, or the one at `address`, with a scratch folder that goes with it.
 
     The address is explicit: without one, `ray.init` joins whatever cluster happens to run on the host.
     """
     scratch = _scratch(folder)
     on_term = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=OBJECT_STORE_BYTES,
-            _temp_dir=str(scratch / "ray"),
-        )
+        if address is None:
+            ray.init(
+                "local",
+                **_QUIET,
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                _temp_dir=str(scratch / "ray"),
+            )
+        else:
+            ray.init(address, **_QUIET, namespace="tuneyard")
         signal.signal(signal.SIGTERM, on_term)  # Ray has put one in its place that leaves at once
         yield scratch
     finally:

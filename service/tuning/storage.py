@@ -31,60 +31,114 @@ class Storage(Protocol):
     def delete(self, name: str) -> None:
         """Remove a file; no error if it is gone already."""
 
+    def tidy(self, folder: str) -> None:
+        """Remove what writers that were cut off have left half-written right in `folder`."""
+
+    def settle(self, folder: str) -> None:
+        """Make what is seen in `folder` durable, whoever has written it."""
+
 
 class FolderStorage:
-    """Storage in a folder of a disk that every process of the sweep sees."""
+    """Storage in a folder of a disk that every process of the sweep sees.
+
+    Paths are joined as text: this runs for every commit, and `pathlib` would take longer than the disk.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._root = str(root)
 
     def create(self, name: str, data: bytes) -> None:
         """Write a file that must not exist yet, by linking a synced temporary one to its name."""
         path, temporary = self._prepare(name, data)
         try:
             os.link(temporary, path)
+        except FileNotFoundError as error:
+            raise _tidied(name) from error
         finally:
-            temporary.unlink()
-        _sync_folder(path.parent)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+        sync_folder(os.path.dirname(path))
 
     def replace(self, name: str, data: bytes) -> None:
         """Write a file in place of any older one, by renaming a synced temporary one."""
         path, temporary = self._prepare(name, data)
-        temporary.replace(path)
-        _sync_folder(path.parent)
+        try:
+            os.replace(temporary, path)
+        except FileNotFoundError as error:
+            raise _tidied(name) from error
+        except OSError:
+            os.unlink(temporary)
+            raise
+        sync_folder(os.path.dirname(path))
 
     def read(self, name: str) -> bytes:
         """The content of a file."""
-        return (self.root / name).read_bytes()
+        with open(f"{self._root}/{name}", "rb") as file:
+            return file.read()
 
     def names(self, folder: str) -> list[str]:
         """The names of the files right in `folder`, without temporary ones."""
-        with contextlib.suppress(FileNotFoundError), os.scandir(self.root / folder) as entries:
-            return sorted(entry.name for entry in entries if not entry.name.startswith("."))
-        return []
+        try:
+            return sorted(name for name in os.listdir(f"{self._root}/{folder}") if not name.startswith("."))
+        except FileNotFoundError:
+            return []
 
     def delete(self, name: str) -> None:
         """Remove a file; no error if it is gone already."""
-        (self.root / name).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{self._root}/{name}")
 
-    def _prepare(self, name: str, data: bytes) -> tuple[Path, Path]:
-        path = self.root / name
-        if not self.root.is_dir():  # a mount that is gone: making the folder would hide what is written there
-            raise OSError(errno.EIO, "the storage folder is gone", str(self.root))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent / f".{uuid.uuid4().hex}.tmp"
+    def tidy(self, folder: str) -> None:
+        """Remove the temporary files right in `folder`; a writer that is at work there has to write again."""
+        for path in (self.root / folder).glob(".*.tmp"):
+            path.unlink(missing_ok=True)
+
+    def settle(self, folder: str) -> None:
+        """Make the names in `folder` durable, whoever has written them."""
+        with contextlib.suppress(FileNotFoundError):
+            sync_folder(f"{self._root}/{folder}")
+
+    def _prepare(self, name: str, data: bytes) -> tuple[str, str]:
+        path = prepared(self._root, name)
+        temporary = f"{os.path.dirname(path)}/.{uuid.uuid4().hex}.tmp"
         try:
-            with temporary.open("wb") as file:
+            with open(temporary, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
         except BaseException:
-            temporary.unlink(missing_ok=True)  # a full disk must not keep the half that fitted
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)  # a full disk must not keep the half that fitted
             raise
         return path, temporary
 
 
-def _sync_folder(path: Path) -> None:
+def _tidied(name: str) -> OSError:
+    """What a writer finds that another one has tidied up after: it has to write again, if it still may."""
+    return OSError(errno.EAGAIN, "the temporary file was removed meanwhile", name)
+
+
+def prepared(root: str, name: str) -> str:
+    """Where `name` goes, its folder made. OSError if `root` is gone: making it would hide what a mount holds."""
+    if not os.path.isdir(root):
+        raise OSError(errno.EIO, "the storage folder is gone", root)
+    path = f"{root}/{name}"
+    folder = os.path.dirname(path)
+    if not os.path.isdir(folder):
+        prepared(root, os.path.relpath(folder, root))
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder)
+        try:
+            sync_folder(os.path.dirname(folder))  # a folder whose name is lost takes its files along
+        except OSError:
+            os.rmdir(folder)  # so that the next try syncs it, too
+            raise
+    return path
+
+
+def sync_folder(path: str) -> None:
+    """Make the names in a folder durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

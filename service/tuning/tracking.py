@@ -17,6 +17,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -41,12 +42,42 @@ _LONGEST_WAIT_S: Final = 30.0
 _QUIET_S: Final = 10.0
 
 
+def open_store(home: Path, uri: str | None) -> MlflowStore:
+    """The store at `uri`, or else the embedded one under `home`. UnavailableError where that cannot be made yet."""
+    if uri is not None:
+        return MlflowStore(uri, None)
+    try:
+        prepare_store(home)
+    except Exception as error:  # a full disk, or whatever MLflow's database layers raise: it may mend itself
+        msg = f"the store in {home} cannot be made: {error}"
+        raise UnavailableError(msg) from error
+    return MlflowStore(store_uri(home), artifact_root(home))
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a tracker has to do with beside its ledger; simulations bring their own."""
+
+    open_store: Callable[[Path, str | None], MlflowStore] = open_store
+    clock: Callable[[], float] = time.monotonic
+    is_driver_alive: Callable[[], bool] | None = None  # None: watch the parent process
+
+
 class Tracker:
     """Follows one sweep until it is over, paused, or `is_watched` turns false; see `run`."""
 
-    def __init__(self, folder: Path, home: Path, *, parent_pid: int | None = None, grace_s: float = GRACE_S) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        home: Path,
+        *,
+        parent_pid: int | None = None,
+        grace_s: float = GRACE_S,
+        world: World | None = None,
+    ) -> None:
         self._folder, self._home, self._parent_pid, self._grace_s = folder, home, parent_pid, grace_s
-        self._is_alive = _watch(parent_pid)
+        self._world = world or World()
+        self._is_alive = self._world.is_driver_alive or _watch(parent_pid)
         self._tail, self._backlog = LedgerTail(folder), deque[Record]()
         self._outbox = Outbox()
         self._start = read_cursor(folder)
@@ -55,20 +86,27 @@ class Tracker:
         self._error: str | None = None
         self._written: Cursor | None = None
         self._failures, self._answered = 0, 0
-        self._last_record_at = time.monotonic()
+        self._last_record_at = self._world.clock()
+        self.pause_s = 0.0  # how long to wait before the next step
         self._idle_since: float | None = None
         self.is_told_to_stop = False
 
     def run(self) -> int:
         """Deliver until nothing more is expected; DELIVERED or UNDELIVERED."""
-        while True:
-            self._read()
-            is_last = self._is_last()
-            pause = self._attempt(is_last=is_last)
-            self._save()
-            if is_last and (self._is_delivered() or self._is_out_of_time()) and not self._read():
-                return DELIVERED if self._is_delivered() else UNDELIVERED
-            self._sleep(0.0 if self._backlog and not self._failures else pause)
+        while (code := self.step()) is None:
+            self._sleep(self.pause_s)
+        return code
+
+    def step(self) -> int | None:
+        """Read, deliver and remember what is there now; the exit code once nothing more is expected."""
+        self._read()
+        is_last = self._is_last()
+        pause = self._attempt(is_last=is_last)
+        self._save()
+        if is_last and (self._is_delivered() or self._is_out_of_time()) and not self._read():
+            return DELIVERED if self._is_delivered() else UNDELIVERED
+        self.pause_s = 0.0 if self._backlog and not self._failures else pause
+        return None
 
     def _read(self) -> bool:
         """Fold the next slice of the ledger; whether there was any."""
@@ -77,7 +115,7 @@ class Tracker:
                 self._backlog.extend(self._tail.read_new())
         if not self._backlog:
             return False
-        self._last_record_at = time.monotonic()
+        self._last_record_at = self._world.clock()
         for _ in range(min(_SLICE, len(self._backlog))):
             record = self._backlog.popleft()
             self._outbox.apply(record)
@@ -89,12 +127,12 @@ class Tracker:
         """Whether nothing more is expected to come."""
         if self._backlog:
             return False
-        quiet = time.monotonic() - self._last_record_at >= _QUIET_S
+        quiet = self._world.clock() - self._last_record_at >= _QUIET_S
         is_ours = self._outbox.driver_pid == self._parent_pid or quiet  # else an older driver's pause stands last
         is_idle = self._outbox.is_over or (self._outbox.is_paused and is_ours)
         is_last = is_idle or self.is_told_to_stop or not self._is_alive()
         if is_last and self._idle_since is None:
-            self._idle_since = time.monotonic()
+            self._idle_since = self._world.clock()
         if not is_last:
             self._idle_since = None
         return is_last
@@ -106,7 +144,7 @@ class Tracker:
     def _is_out_of_time(self) -> bool:
         is_orphan = self._parent_pid is not None and (self.is_told_to_stop or not self._is_alive())
         grace = min(self._grace_s, ORPHAN_GRACE_S) if is_orphan else self._grace_s
-        return self._idle_since is not None and time.monotonic() - self._idle_since >= grace
+        return self._idle_since is not None and self._world.clock() - self._idle_since >= grace
 
     def _attempt(self, *, is_last: bool) -> float:
         """One flush; the seconds to wait before the next."""
@@ -146,24 +184,14 @@ class Tracker:
         if self._carrier is None:
             uri = self._outbox.known.uri
             self._uri = uri or store_uri(self._home)
-            store = MlflowStore(self._uri, artifact_root(self._home) if uri is None else None)
-            if uri is None:
-                self._prepare()
             self._carrier = Carrier(
-                store,
+                self._world.open_store(self._home, uri),
                 self._outbox,
                 self._folder,
-                is_embedded=not self._uri.startswith("http"),
                 is_continued=self._start.sequence > 0,
+                clock=self._world.clock,
             )
         return self._carrier
-
-    def _prepare(self) -> None:
-        try:
-            prepare_store(self._home)
-        except Exception as error:  # a full disk, or whatever MLflow's database layers raise: it may mend itself
-            msg = f"the store in {self._home} cannot be made: {error}"
-            raise UnavailableError(msg) from error
 
     def _save(self) -> None:
         """Write the cursor where it changed; a full disk only delays it."""

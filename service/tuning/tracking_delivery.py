@@ -26,10 +26,17 @@ class Carrier:
     """One connection's deliveries. `flush` raises UnavailableError while MLflow cannot be reached; call it again."""
 
     def __init__(
-        self, store: MlflowStore, outbox: Outbox, folder: Path, *, is_embedded: bool, is_continued: bool
+        self,
+        store: MlflowStore,
+        outbox: Outbox,
+        folder: Path,
+        *,
+        is_continued: bool,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self.store, self._outbox, self._folder = store, outbox, folder
-        self._is_embedded, self._is_continued = is_embedded, is_continued
+        self._is_continued = is_continued
         self.refused = 0  # pieces that MLflow will never take
         self._runs: dict[RunKey, Run] = {}
         self._gone: set[RunKey] = set()  # runs that somebody deleted in MLflow: theirs to decide
@@ -54,13 +61,13 @@ class Carrier:
     def flush(self, *, is_last: bool = False) -> None:
         """Deliver what is due; with `is_last`, everything."""
         self.open()
-        now = time.monotonic()
+        now = self._clock()
         broken: UnavailableError | None = None
         for key in sorted(self._outbox.due, key=lambda k: -1 if k is None else k):
             delivery = self._outbox.due[key]
             age = now - self._first_seen.setdefault(key, now)
             self._ensure(key, delivery)
-            if not (is_last or self._is_embedded or _is_due(delivery, age)):
+            if not (is_last or self.store.is_embedded or _is_due(delivery, age)):
                 continue
             self._deliver(key, delivery)
             try:
@@ -163,7 +170,7 @@ class Carrier:
 
     def _carry_files(self, key: RunKey, delivery: Delivery, *, is_last: bool) -> None:
         run = self._runs.get(key)
-        if run is None or (not is_last and time.monotonic() < self._artifacts_at.get(key, 0.0)):
+        if run is None or (not is_last and self._clock() < self._artifacts_at.get(key, 0.0)):
             return
         for place, text in list(delivery.texts.items()):
             self.store.write(run, text, place)

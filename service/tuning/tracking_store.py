@@ -48,6 +48,11 @@ class MlflowStore:
         self.calls = 0
         self.answered = 0  # calls that MLflow did, or refused for good
 
+    @property
+    def is_embedded(self) -> bool:
+        """Whether a call costs no request."""
+        return not self._uri.startswith("http")
+
     def open(self, experiment: str) -> None:
         """Connect, and find or make the experiment."""
         if self._client is None:
@@ -161,7 +166,7 @@ class MlflowStore:
         except MlflowException as error:
             text = f"{error.error_code}: {_first_line(error)}"
             # What stands before a server (an ingress, say) may answer 404 in its place: only MLflow's own word counts.
-            is_its_own = isinstance(error, RestException) or not self._uri.startswith("http")
+            is_its_own = isinstance(error, RestException) or self.is_embedded
             if is_its_own and error.error_code in _HOPELESS:
                 self.answered += 1
                 raise TrackingError(text) from error

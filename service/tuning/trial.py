@@ -24,7 +24,9 @@ from pytorch_lightning import Callback
 from service.errors import MissingMetricError, TrialError, TuneyardError
 from service.tuning.assignment import Assignment, Report
 from service.tuning.lightning_config import Fit, build, merge, save_config
+from service.tuning.patience import patiently
 from service.tuning.reporting import ReportCallback
+from service.tuning.storage import prepared
 from service.tuning.trial_checkpoint import verified_path
 from service.tuning.trial_log import captured_output
 
@@ -49,7 +51,8 @@ def run_attempt(assignment: Assignment, report: Callable[[Report], bool]) -> Non
 
 def _attempt(assignment: Assignment, report: Callable[[Report], bool]) -> None:
     title = f"trial {assignment.trial}, attempt {assignment.attempt}"
-    log_path = assignment.path("logs", f"trial-{assignment.trial}.log")
+    name = f"logs/trial-{assignment.trial}.log"
+    log_path = Path(patiently(lambda: prepared(assignment.storage, name), "making the log"))
     with (
         captured_output(log_path, title) as log,
         tempfile.TemporaryDirectory(prefix="tuneyard-") as scratch,
@@ -86,12 +89,18 @@ def _train(assignment: Assignment, callback: ReportCallback, scratch: Path) -> N
         for text in _KNOWN_WARNINGS:
             warnings.filterwarnings("ignore", message=text)
         fit = build(config, seed=assignment.seed, max_epochs=assignment.max_epochs, scratch=scratch)
-        save_config(fit.config, assignment.path("configs", f"trial-{assignment.trial}.yaml"))
+        _save_config(assignment, fit)
         callbacks: list[Callback] = fit.trainer.callbacks  # type: ignore[attr-defined]  # set by a connector
         callbacks.append(callback)
         fit.trainer.fit(fit.model, datamodule=fit.data, ckpt_path=path, weights_only=False if path else None)
     _check_reported(fit, callback)
     fit.release_data()
+
+
+def _save_config(assignment: Assignment, fit: Fit) -> None:
+    """Leave the resolved config in the sweep's storage, as soon as that takes it."""
+    name = f"configs/trial-{assignment.trial}.yaml"
+    patiently(lambda: save_config(fit.config, Path(prepared(assignment.storage, name))), "saving the config")
 
 
 _KNOWN_WARNINGS: Final = (

@@ -12,6 +12,7 @@ from service.errors import CheckpointError
 from service.tuning.assignment import Assignment
 from service.tuning.events import Checkpoint
 from service.tuning.patience import patiently
+from service.tuning.storage import prepared, sync_folder
 
 _BLOCK: Final = 1 << 20
 
@@ -31,8 +32,7 @@ def write_checkpoint(assignment: Assignment, epoch: int, save: Callable[[str], N
 
 def _write(assignment: Assignment, epoch: int, save: Callable[[str], None]) -> Checkpoint:
     relative = checkpoint_path(assignment.trial, assignment.attempt, epoch)
-    target = assignment.path(relative)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    target = Path(prepared(assignment.storage, relative))
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         save(str(temporary))
@@ -43,6 +43,7 @@ def _write(assignment: Assignment, epoch: int, save: Callable[[str], None]) -> C
             os.fsync(file.fileno())
             size = file.tell()
         temporary.replace(target)
+        sync_folder(str(target.parent))
     finally:
         temporary.unlink(missing_ok=True)
     return Checkpoint(relative, epoch, size, digest.hexdigest())

@@ -42,7 +42,6 @@ class LogFile:
 @contextlib.contextmanager
 def captured_output(path: Path, title: str, max_bytes: int = MAX_LOG_BYTES) -> Iterator[LogFile]:
     """Append everything this process prints to `path`, under a line with `title`, until the block ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8", errors="replace", buffering=1) as stream:
         stream.write(f"--- {title}\n")
         with _descriptors(stream), contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):

@@ -34,10 +34,13 @@ Suggestion = dict[str, Any] | str | None  # a config, Searcher.FINISHED, or None
 
 
 class EndNow(tune.Stopper):  # type: ignore[misc]  # ray ships no types
-    """Ends Tune's loop at once when the conductor gives up."""
+    """Ends Tune's loop at once when the conductor gives up, or when only workers that nobody needs are still to come.
 
-    def __init__(self, conductor: Conductor) -> None:
-        self._conductor = conductor
+    On a cluster that has lost a node, such a worker may never come.
+    """
+
+    def __init__(self, conductor: Conductor, searcher: SweepSearcher) -> None:
+        self._conductor, self._searcher = conductor, searcher
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002  # Tune's signature
         """Never ends a single trial."""
@@ -45,7 +48,8 @@ class EndNow(tune.Stopper):  # type: ignore[misc]  # ray ships no types
 
     def stop_all(self) -> bool:
         """Whether to end now."""
-        return self._conductor.is_giving_up
+        is_ending = self._conductor.finished is not None or self._conductor.is_draining
+        return self._conductor.is_giving_up or (is_ending and self._searcher.is_only_warming)
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles what it is given; nothing of ours is ever read back from there."""
@@ -127,6 +131,12 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
         self._free = list(range(slots))[::-1]
         self._cold = list(range(slots))[::-1]
         self._slots: dict[str, int] = {}
+        self._warming: set[str] = set()
+
+    @property
+    def is_only_warming(self) -> bool:
+        """Whether no attempt is out, but a worker that is still to get warm."""
+        return bool(self._warming) and len(self._warming) == len(self._slots)
 
     def suggest(self, trial_id: str) -> Suggestion:
         """The config of the next attempt."""
@@ -142,6 +152,7 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
         if self._cold and not self._conductor.is_draining:
             slot = self._cold.pop()
             self._free.remove(slot)
+            self._warming.add(trial_id)
             return self._give(trial_id, slot, self._owner.warm_up(slot))
         if not self._free:
             return None
@@ -157,12 +168,13 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002  # Tune's signature
         """Free the slot."""
+        self._warming.discard(trial_id)
         slot = self._slots.pop(trial_id, None)
         if slot is not None:
             self._free.append(slot)
 
     def warm_up_again(self, slot: int) -> None:
-        """The slot's worker was lost before it was warm."""
+        """The slot's worker was lost: nothing is placed there until another one has come up."""
         self._cold.append(slot)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -201,7 +213,7 @@ class SweepScheduler(TrialScheduler):  # type: ignore[misc]  # ray ships no type
             self._owner.ready(message)
             return False
         trial, attempt = message["trial"], message["attempt"]
-        self._watchdog.heard((trial, attempt), message["pid"])
+        self._watchdog.heard((trial, attempt), message["pid"], message["node"])
         goes_on = False
         match message["kind"], message.get("failure"):
             case "begun", _:
@@ -228,6 +240,7 @@ class SweepScheduler(TrialScheduler):  # type: ignore[misc]  # ray ships no type
                 if self._owner.worker_lost(cause):
                     self._searcher.warm_up_again(trial.config["slot"])
                 return
+            self._searcher.warm_up_again(trial.config["slot"])
             number, attempt = assignment["trial"], assignment["attempt"]
             if self._watchdog.forget((number, attempt)):
                 cause = f"no report for {self._watchdog.timeout_s:g} s"

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, ClassVar, Final
 
-from ray import tune
+from ray import get_runtime_context, tune
 
 from service.errors import CheckpointError, Fault, TrialError
 from service.tuning.assignment import Assignment, Report
@@ -141,7 +141,8 @@ class _Fit:
         return self._verdicts.get()
 
     def _who(self) -> Message:
-        return {"trial": self._assignment.trial, "attempt": self._assignment.attempt, "pid": os.getpid()}
+        place = {"pid": os.getpid(), "node": get_runtime_context().get_node_id()}
+        return {"trial": self._assignment.trial, "attempt": self._assignment.attempt, **place}
 
     def _run(self) -> None:
         try:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,15 +21,16 @@ class Watchdog:
     """
 
     timeout_s: float | None
+    kill: Callable[[int, str], None] | None = None  # process id, node
     clock: Callable[[], float] = time.monotonic
     _time_s: float = 0.0
     _ticked_at: float | None = None
-    _heard: dict[Attempt, tuple[float, int]] = field(default_factory=dict)  # `_time_s`, process id
+    _heard: dict[Attempt, tuple[float, int, str]] = field(default_factory=dict)  # `_time_s`, process id, node
     _hung: set[Attempt] = field(default_factory=set)
 
-    def heard(self, attempt: Attempt, pid: int) -> None:
-        """The worker `pid` has said something of `attempt`."""
-        self._heard[attempt] = (self._time_s, pid)
+    def heard(self, attempt: Attempt, pid: int, node: str) -> None:
+        """The worker `pid` on `node` has said something of `attempt`."""
+        self._heard[attempt] = (self._time_s, pid, node)
 
     def forget(self, attempt: Attempt) -> bool:
         """The attempt is over; whether it had to be killed."""
@@ -49,13 +47,9 @@ class Watchdog:
         self._ticked_at = now
         if self.timeout_s is None:
             return
-        for attempt, (heard_at, pid) in list(self._heard.items()):
-            if self._time_s - heard_at > self.timeout_s:
-                self._kill(attempt, pid)
-
-    def _kill(self, attempt: Attempt, pid: int) -> None:
-        log.warning("trial %d has not reported for %s s; killing its worker %d", attempt[0], self.timeout_s, pid)
-        del self._heard[attempt]
-        self._hung.add(attempt)
-        with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
-            os.kill(pid, signal.SIGKILL)  # a stopped process does not hear anything milder
+        for attempt, (heard_at, pid, node) in list(self._heard.items()):
+            if self._time_s - heard_at > self.timeout_s and self.kill is not None:
+                log.warning("trial %d is silent for %s s: killing its worker %d", attempt[0], self.timeout_s, pid)
+                del self._heard[attempt]
+                self._hung.add(attempt)
+                self.kill(pid, node)

@@ -21,12 +21,12 @@ from typing import Any, Final
 import psutil
 
 from service.spec import parse_sweep
-from service.tuning import driver as driver_codes
 from service.tuning.events import Reported
 from service.tuning.ledger import read_ledger
-from service.tuning.sweep_folder import Job, write_job
+from service.tuning.sweep_folder import PROGRESS_FILE, Job, write_job
 from tests.chaos import trainable, truth
 from tests.chaos.checker import Expected
+from tests.chaos.house import House
 from tests.chaos.truth import TruthLine, read_truth
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
@@ -35,6 +35,7 @@ MARK: Final = "CHAOS_ARENA"  # in the environment of every process of an arena: 
 CHECKPOINT_INTERVAL: Final = 2
 END_S: Final = 150.0
 POLL_S: Final = 0.02
+OVER, FAILED, UNRUNNABLE, PAUSED, TAKEN = range(5)  # how a driver ends, as its exit code
 RUNNER: Final = "tests.chaos.trainable:train"
 _SWEEP: Final = """
 fit: {trainer: {max_epochs: 4}}
@@ -54,6 +55,12 @@ name: sequential
 search: {name: tpe, start_from_defaults: false}
 scheduler: {name: asha, max_epochs: 4, grace_epochs: 2, reduction_factor: 2}
 budget: {max_trials: 8, max_concurrent_trials: 1}
+""",
+    "alone": """
+name: alone
+search: {name: random, start_from_defaults: false}
+scheduler: {name: fifo}
+budget: {max_trials: 4, max_concurrent_trials: 1}
 """,
 }
 
@@ -76,6 +83,9 @@ class Arena:
     runner: str = RUNNER
     tracking_home: Path | None = None  # whose database MLflow writes to; None: the arena's own
     drivers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    interval: int = CHECKPOINT_INTERVAL
+    house: House = field(default_factory=House)
+    stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)  # undone once all processes are gone
     struck: list[float] = field(default_factory=list)  # when each fault was over
     broken: list[str] = field(default_factory=list)
 
@@ -98,7 +108,7 @@ class Arena:
         """Write the sweep's folder, as `tuneyard run` does."""
         self.home.mkdir(parents=True, exist_ok=True)
         sections = "".join(f"{name}: {json.dumps(value)}\n" for name, value in self.extra.items())
-        every = f"checkpoints: {{every_epochs: {CHECKPOINT_INTERVAL}}}\n"
+        every = f"checkpoints: {{every_epochs: {self.interval}}}\n"
         text = _SWEEP + VARIANTS[self.variant] + every + sections
         spec = parse_sweep(text, file="sweep.yaml", root=self.home)
         write_job(self.folder, Job(self.folder.name, spec.to_dict(), runner=self.runner))
@@ -123,7 +133,7 @@ class Arena:
             self.prepare()
         command = [*self.prefix, sys.executable, "-P", "-m", "service.tuning.driver", str(self.folder)]
         command += ["--home", str(self.home), *self.arguments]
-        with self.error_path(len(self.drivers)).open("wb") as errors:
+        with tempfile.NamedTemporaryFile(dir=self.place, delete=False) as errors:
             process = subprocess.Popen(
                 command,
                 env={**self.process_environment(), **environment},
@@ -132,12 +142,13 @@ class Arena:
                 stderr=errors,
                 start_new_session=True,
             )
+        Path(errors.name).rename(self.error_path(process))
         self.drivers.append(process)
         return process
 
-    def error_path(self, number: int) -> Path:
-        """What the arena's driver of that number wrote."""
-        return self.place / f"driver-{number}.err"
+    def error_path(self, process: subprocess.Popen[bytes]) -> Path:
+        """The file with what a driver wrote."""
+        return self.place / f"driver-{process.pid}.err"
 
     @property
     def driver(self) -> subprocess.Popen[bytes]:
@@ -221,11 +232,17 @@ class Arena:
             process.kill()
             process.wait()
             return
-        self.note(broken=found != code, what=f"{who} ended with {found}, not {code}{self._said(process)}")
+        self.note(broken=found != code, what=f"{who} ended with {found}, not {code}; it said {self.said(process)!r}")
 
-    def _said(self, process: subprocess.Popen[bytes]) -> str:
-        text = self.error_path(self.drivers.index(process)).read_text(errors="replace").strip()
-        return f" ({text.splitlines()[-1][:300]})" if text else ""
+    def said(self, process: subprocess.Popen[bytes]) -> str:
+        """The last line that a driver wrote."""
+        lines = self.error_path(process).read_text(errors="replace").strip().splitlines()
+        return lines[-1][:300] if lines else ""
+
+    def progress(self) -> dict[str, Any]:
+        """The snapshot that the driver leaves for whoever watches."""
+        found: dict[str, Any] = json.loads((self.folder / PROGRESS_FILE).read_bytes())
+        return found
 
     def finish(self, seconds: float = END_S) -> None:
         """Wait until the newest driver has ended; one that does not is noted."""
@@ -236,8 +253,9 @@ class Arena:
             self.driver.kill()
             self.driver.wait()
             return
-        wanted = (driver_codes.OVER, driver_codes.FAILED)
-        self.note(broken=code not in wanted, what=f"the driver ended with {code}{self._said(self.driver)}")
+        self.note(
+            broken=code not in (OVER, FAILED), what=f"the driver ended with {code}; it said {self.said(self.driver)!r}"
+        )
 
     def sync(self) -> int:
         """Deliver what MLflow does not have yet, as `tuneyard sync` does."""
@@ -251,6 +269,7 @@ class Arena:
                 process.send_signal(signal.SIGKILL)
         for driver in self.drivers:
             driver.wait()
+        self.stack.close()
         for folder in (self.place, self.temporary):
             shutil.rmtree(folder, ignore_errors=True)
 

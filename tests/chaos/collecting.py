@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,12 +22,13 @@ from service.tuning.events import (
 from service.tuning.history import History
 from service.tuning.ledger import read_ledger
 from service.tuning.sweep_folder import DRAIN_FILE, read_job
-from tests.chaos.arena import CHECKPOINT_INTERVAL, Arena
+from tests.chaos.arena import Arena
 from tests.chaos.outcome import Ended, Outcome, RunRow
 from tests.chaos.truth import TruthLine
 from tests.integration.mlflow_peer import active_runs, rows
 
 LEFTOVER_S: Final = 30.0
+OF_OTHERS: Final = ("torchinductor_",)  # torch keeps one such cache per user, as it does without us
 CUT_OFF: Final = ("interrupted", "infrastructure", "hung", "checkpoint")
 
 
@@ -52,7 +55,7 @@ def collect(arena: Arena) -> Outcome:
         runs=run_rows(arena.tracking_home or arena.home, arena.folder.name),
         best=ranking[0] if ranking else None,
         ended=_ended(records),
-        checkpoint_interval=CHECKPOINT_INTERVAL,
+        checkpoint_interval=arena.interval,
         interruptions=sum(isinstance(e, AttemptEnded) and e.kind in CUT_OFF for e in events),
         recovery_s=recovery(arena.struck, lines),
         leftovers=leftovers,
@@ -72,7 +75,11 @@ def _ended(records: list[Record]) -> Ended:
 def recovery(struck: list[float], lines: list[TruthLine]) -> float:
     """The longest time from a fault to the next acknowledged epoch; faults that came after the last one cost none."""
     acknowledged = [line.at for line in lines if line.kind == "acknowledged"]
-    waits = [min((at - moment for at in acknowledged if at > moment), default=0.0) for moment in struck]
+    waits = []
+    for moment, following in pairwise([*sorted(struck), math.inf]):
+        after = min((at for at in acknowledged if at > moment), default=None)
+        if after is not None and after < following:  # else another fault struck before anything could recover
+            waits.append(after - moment)
     return max(waits, default=0.0)
 
 
@@ -99,7 +106,11 @@ def _leftovers(arena: Arena) -> list[str]:
 
 def _present(arena: Arena) -> list[str]:
     processes = [f"process {' '.join([p.name(), *p.cmdline()[:4]])}" for p in arena.processes()]
-    files = [f"temporary file {path.name}" for path in arena.temporary.iterdir()]
+    files = [
+        f"temporary {path.relative_to(arena.temporary)}"
+        for path in [*arena.temporary.glob("*"), *arena.temporary.glob("*/*")]
+        if not path.relative_to(arena.temporary).parts[0].startswith(OF_OTHERS)
+    ]
     storage = [f"{path.relative_to(arena.folder)} in storage" for path in arena.folder.rglob("*.tmp")]
     drain = [f"{DRAIN_FILE} in storage"] if (arena.folder / DRAIN_FILE).exists() else []
     return processes + files + storage + drain

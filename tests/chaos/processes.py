@@ -7,13 +7,15 @@ import signal
 import time
 from typing import Final
 
-from service.tuning import driver as codes
-from tests.chaos.arena import Arena
+from service.tuning.events import DriverStarted
+from service.tuning.ledger import read_ledger
+from tests.chaos.arena import PAUSED, TAKEN, Arena
 from tests.chaos.checker import Expected
 from tests.chaos.faults import Fault
 
 GRACE_S: Final = 25.0  # 20 s are the driver's own, then it leaves
 TIMEOUT_S: Final = 3
+TAKE_OVER_S: Final = 90.0
 
 
 def kill_worker(arena: Arena, rng: random.Random) -> Expected:
@@ -60,12 +62,34 @@ def stop_worker(arena: Arena, rng: random.Random) -> Expected:
     return arena.expected
 
 
+def stop_driver(arena: Arena, rng: random.Random) -> Expected:
+    """SIGSTOP the driver: another takes over once the lease has expired; the zombie that comes back must leave."""
+    zombie = arena.start()
+    arena.wait_some(rng)
+    zombie.send_signal(signal.SIGSTOP)
+    arena.strike()
+    before = arena.acknowledged()
+    deadline = time.monotonic() + TAKE_OVER_S
+    while time.monotonic() < deadline and not _takes_over(arena, before):
+        pass
+    zombie.send_signal(signal.SIGCONT)
+    arena.expect_code(zombie, TAKEN, 60, "the zombie that came back")
+    return arena.expected
+
+
+def _takes_over(arena: Arena, before: int) -> bool:
+    """Whether a driver that is started now trains on, rather than leave because another has the sweep."""
+    driver = arena.start()
+    arena.wait_for(lambda: driver.poll() is not None or arena.acknowledged() > before + 2, "another driver", 60)
+    return driver.poll() != TAKEN
+
+
 def terminate(arena: Arena, rng: random.Random) -> Expected:
     """SIGTERM: a clean pause within the grace, then another driver goes on."""
     driver = arena.start()
     arena.wait_some(rng)
     driver.send_signal(rng.choice([signal.SIGTERM, signal.SIGINT]))
-    arena.expect_code(driver, codes.PAUSED, GRACE_S, "the driver that was told to go")
+    arena.expect_code(driver, PAUSED, GRACE_S, "the driver that was told to go")
     arena.note(broken=bool(arena.processes()), what=f"left after the pause: {[p.name() for p in arena.processes()]}")
     arena.strike()
     arena.start()
@@ -77,11 +101,14 @@ def start_twice(arena: Arena, rng: random.Random) -> Expected:
     drivers = [arena.start(), arena.start()]
     arena.wait_for(lambda: any(d.poll() is not None for d in drivers), "the end of one driver", 30)
     loser = next(d for d in drivers if d.poll() is not None)
-    arena.expect_code(loser, codes.TAKEN, 1, "the driver that came second")
+    arena.expect_code(loser, TAKEN, 1, "the driver that came second")
     arena.wait_some(rng)
-    arena.expect_code(arena.start(), codes.TAKEN, 30, "the driver that came in the middle")
+    arena.expect_code(arena.start(), TAKEN, 30, "the driver that came in the middle")
     arena.drivers.remove(loser)
     arena.drivers.sort(key=lambda d: d.poll() is None)  # the one that has the sweep is waited for
+    arena.finish()
+    written = sum(isinstance(record.event, DriverStarted) for record in read_ledger(arena.folder))
+    arena.note(broken=written != 1, what=f"{written} drivers have written to the ledger, not 1")
     return arena.expected
 
 
@@ -90,6 +117,7 @@ FAULTS: Final = [
     Fault("F4", "kill -9 the driver at random", kill_driver, "sequential"),
     Fault("F13a", "a trial hangs", hang),
     Fault("F13b", "SIGSTOP a worker", stop_worker),
+    Fault("F13c", "SIGSTOP the driver; a zombie comes back", stop_driver, is_slow=True),
     Fault("F14", "SIGTERM or SIGINT with grace", terminate, "sequential"),
     Fault("F15", "the same sweep started twice, and again", start_twice),
 ]

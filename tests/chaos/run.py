@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import random
+import shutil
 import sys
 import time
 import zlib
@@ -14,15 +16,17 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from tests.chaos import processes
+from tests.chaos import clock, clusters, crashes, processes, storage, tracking, user_code
 from tests.chaos.arena import Arena, FaultNotPossibleError
 from tests.chaos.checker import Expected, check
 from tests.chaos.collecting import collect
 from tests.chaos.faults import Fault
+from tests.chaos.house import House
 from tests.chaos.outcome import Outcome
 
+MODULES: Final = (processes, clusters, crashes, tracking, storage, user_code, clock)
 FAULTS: Final[list[Fault]] = sorted(
-    [*processes.FAULTS],
+    [fault for module in MODULES for fault in module.FAULTS],
     key=lambda fault: (int(fault.name[1:].rstrip("abcdefghij")), fault.name),
 )
 
@@ -45,13 +49,14 @@ class Row:
 class References:
     """The undisturbed runs: one per variant, for real, once."""
 
-    def __init__(self) -> None:
+    def __init__(self, house: House, keep: Path | None = None) -> None:
+        self.house, self.keep = house, keep
         self._by_variant: dict[str, Expected] = {}
 
     def of(self, variant: str) -> Expected:
         """What the undisturbed run of the variant came to; RuntimeError if even that breaks the promise."""
         if variant not in self._by_variant:
-            with arena_of(variant, None) as arena:
+            with arena_of(variant, None, self.house) as arena:
                 arena.start()
                 arena.finish()
                 outcome = collect(arena)
@@ -65,27 +70,32 @@ class References:
 
 
 @contextmanager
-def arena_of(variant: str, reference: Expected | None) -> Iterator[Arena]:
+def arena_of(variant: str, reference: Expected | None, house: House) -> Iterator[Arena]:
     """A fresh arena, gone at the end."""
-    arena = Arena(variant, reference)
+    arena = Arena(variant, reference, house=house)
     try:
         yield arena
     finally:
         arena.clear()
 
 
-def disturb(fault: Fault, seed: int, reference: Expected) -> tuple[Outcome, list[str]]:
+def disturb(fault: Fault, seed: int, references: References) -> tuple[Outcome, list[str]]:
     """One sweep with the fault; its outcome and what it breaks."""
     rng = random.Random(zlib.crc32(f"{fault.name}-{seed}".encode()))
-    with arena_of(fault.variant, reference) as arena:
-        expected = reference
+    expected = references.of(fault.variant)
+    with arena_of(fault.variant, expected, references.house) as arena:
         try:
             expected = fault.run(arena, rng)
             arena.finish()
-        except TimeoutError as error:
-            arena.broken.append(str(error))
+        except FaultNotPossibleError:
+            raise
+        except Exception as error:  # noqa: BLE001  # one run that breaks must not hide what became of the others
+            arena.broken.append(f"{type(error).__name__}: {error}")
         outcome = collect(arena)
-        return outcome, check(outcome, expected)
+        problems = check(outcome, expected)
+        if problems and references.keep is not None:
+            shutil.copytree(arena.place, references.keep / f"{fault.name}-{seed}", dirs_exist_ok=True)
+        return outcome, problems
 
 
 def run_fault(fault: Fault, seeds: range, references: References) -> Row:
@@ -94,7 +104,7 @@ def run_fault(fault: Fault, seeds: range, references: References) -> Row:
     for seed in seeds:
         began_run = time.monotonic()
         try:
-            outcome, problems = disturb(fault, seed, references.of(fault.variant))
+            outcome, problems = disturb(fault, seed, references)
         except FaultNotPossibleError as error:
             row.skipped = str(error)
             break
@@ -131,8 +141,7 @@ def table(rows: list[Row], *, is_markdown: bool = False) -> str:
         for row in rows
     ]
     if is_markdown:
-        lines = [head, ["---"] * len(head), *cells]
-        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *cells])
     widths = [max(len(line[i]) for line in [head, *cells]) for i in range(len(head))]
     lines = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in [head, *cells]]
     broken = [f"{row.fault}: {problem}" for row in rows for problem in row.problems]
@@ -146,17 +155,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--only", nargs="*", default=[], help="these faults, as F1 or F13b")
     parser.add_argument("--json", type=Path, help="a file for the rows")
+    parser.add_argument("--keep", type=Path, help="a folder for what red runs leave")
     parser.add_argument("--markdown", type=Path, help="a file for the table as Markdown")
     parser.add_argument("--baseline", action="store_true", help="the same faults against plain Ray Tune")
     given = parser.parse_args(arguments)
     if given.baseline:
-        from tests.chaos.baseline.run import main as main_of_baseline  # only there where it is asked for
-
-        return main_of_baseline([] if arguments is None else arguments)
-    references = References()
+        baseline = importlib.import_module("tests.chaos.baseline.run")  # plain Ray Tune and all that it imports
+        return int(baseline.main(sys.argv[1:] if arguments is None else arguments))
     chosen = [f for f in FAULTS if not given.only or is_chosen(f.name, given.only)]
     seeds = range(given.seed, given.seed + given.repeats)
-    rows = [run_fault(fault, seeds, references) for fault in chosen]
+    with House() as house:
+        references = References(house, given.keep)
+        rows = [run_fault(fault, seeds, references) for fault in chosen]
     say("\n" + table(rows))
     if given.json:
         given.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))

@@ -1,4 +1,4 @@
-"""What chaos sweeps train: losses that follow from parameters and epoch alone, and misbehaviour where a plan says so."""
+"""What chaos sweeps train: losses that follow from parameters and epoch alone, misbehaviour where a plan says so."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ PLAN: Final = "CHAOS_PLAN"  # names a JSON file: [{"trial": 1, "attempt": 1, "ep
 EPOCH_S: Final = 0.25
 CHECKPOINT_BYTES: Final = 40_000
 HUGE: Final = 1e31
+HOARD_BYTES: Final = 3 << 30
+HOARD_STEP_BYTES: Final = 64 << 20
+HOARD_S: Final = 3.0
 _BLOCK_BYTES: Final = 1 << 20
 
 
@@ -116,10 +119,11 @@ def _unpicklable(assignment: Assignment, metrics: Metrics) -> tuple[Metrics, boo
 
 
 def _allocate() -> None:
-    hoard = []
-    while True:
-        hoard.append(b"x" * (64 * _BLOCK_BYTES))
-        time.sleep(0.02)
+    hoard: list[bytes] = []
+    while len(hoard) * HOARD_STEP_BYTES < HOARD_BYTES:  # there is an end, lest the machine itself runs out
+        hoard.append(b"x" * HOARD_STEP_BYTES)
+        time.sleep(0.03)
+    time.sleep(HOARD_S)
 
 
 _DEEDS: Final[dict[str, Deed]] = {

@@ -80,8 +80,14 @@ def reported(folder: Path) -> list[tuple[int, int, float]]:
 
 
 def workers(driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    children = psutil.Process(driver.pid).children(recursive=True)
-    return [c for c in children if "ray::Attempt" in " ".join(c.cmdline()) or "ray::Attempt" in c.name()]
+    return [child for child in psutil.Process(driver.pid).children(recursive=True) if _is_worker(child)]
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return "ray::Attempt" in " ".join(process.cmdline()) or "ray::Attempt" in process.name()
+    except psutil.NoSuchProcess:  # it has ended between the two questions
+        return False
 
 
 def test_a_sweep_runs_to_its_end_and_everything_is_on_record(

@@ -104,7 +104,7 @@ class Pbt:
             return Resume(trial.number, trial.number, trial.params, reason)
         import numpy as np
 
-        rng = np.random.default_rng([self._seed, trial.number, trial.attempt])
+        rng = np.random.default_rng([self._seed, trial.number, rung])  # not of attempts: a lost worker changes nothing
         donor = history.trials[donors[int(rng.integers(len(donors)))]]
         params = mutate(self._space, donor.params, self._options, rng)
         reason = f"rung {rung}: place {place + 1} of {len(table)}, goes on from trial {donor.number}"

@@ -1,0 +1,336 @@
+"""One sweep from its storage folder to its end, or to a pause: what the driver's process carries out."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Final
+
+from service.errors import Fault, LedgerDamagedError, SweepRunningError, TuneyardError
+from service.spec import SweepSpec
+from service.tuning import ray_environment
+from service.tuning.assembly import Parts, build, first_points
+from service.tuning.clock import steady_clock
+from service.tuning.conductor import Conductor
+from service.tuning.events import AttemptStarted, DriverStarted, Record, SweepEnded, SweepStarted
+from service.tuning.history import History
+from service.tuning.lease import Lease
+from service.tuning.ledger import Ledger
+from service.tuning.outcome import leave_report, seed_of
+from service.tuning.patience import patiently
+from service.tuning.progress import snapshot
+from service.tuning.signature_request import request_of
+from service.tuning.storage import FolderStorage
+from service.tuning.sweep_folder import DRAIN_FILE, FOLDERS, PROGRESS_FILE, WARM_UP, Job, read_job, write_job
+from service.tuning.tracker_process import TrackerProcess
+from service.tuning.tracking_cursor import read_cursor
+from service.tuning.watchdog import Watchdog
+
+log: Final = logging.getLogger(__name__)
+PROGRESS_PERIOD_S: Final = 0.5
+MAX_LOST_WARM_UPS: Final = 2  # before any worker was warm: then something is wrong with what they import
+MAX_LOST_LATER: Final = 20  # one after the other, in a sweep that had warm workers
+LEAVE_LOCK_S: Final = 3.0
+OVER, FAILED, UNRUNNABLE, PAUSED, TAKEN = range(5)  # exit codes
+
+
+class Driver:
+    """One sweep from its storage folder to its end, or to a pause."""
+
+    def __init__(self, folder: Path, home: Path, lease: Lease, ray_address: str | None = None) -> None:
+        self.folder, self.home, self.lease, self.ray_address = folder, home, lease, ray_address
+        self.storage = FolderStorage(folder)
+        self.job: Job = read_job(folder)
+        self.spec = SweepSpec.from_dict(self.job.spec)
+        self._tidy()
+        clock = steady_clock()
+        ledger = Ledger(self.storage, clock, lease.check)
+        history = History.of(self.spec.objectives, take_over(ledger, folder, lease))
+        self.parts: Parts = build(self.spec, history, self.job.defaults)
+        self.conductor = Conductor(self.parts.decider, ledger, self.storage, self.parts.retention, clock)
+        self.warnings = self.parts.decider.warnings
+        self.watchdog = Watchdog(self.spec.failure.report_timeout_s)
+        self.pause_reason: str | None = None
+        self.state = "starting"
+        self.faults: list[dict[str, Any]] = []
+        self.signals = 0
+        self._lost_warm_ups, self._has_warmed = 0, False
+        self._code: int | None = None
+        self._tracker: TrackerProcess | None = None
+        self.is_final = False  # nothing of what the user asked for is left to do
+        self.tracking: dict[str, Any] = {"delivered": None, "lag": None}
+
+    @property
+    def history(self) -> History:
+        """The sweep so far."""
+        return self.conductor.history
+
+    def warm_up(self, slot: int) -> dict[str, Any]:
+        """The first task of a worker: the first worker of a sweep that has not begun checks its signatures, too."""
+        is_first = slot == 0 and not self.conductor.is_open
+        checks = is_first and self.history.sequence == 0 and self.job.checks_signatures
+        root = None if self.job.code_root is None else Path(self.job.code_root)
+        parameters = self.spec.parameters
+        request = request_of(self.spec.fit, parameters, max_epochs=self.spec.max_epochs, code_root=root)
+        return {WARM_UP: request if checks else None, "is_first": is_first}
+
+    def ready(self, message: dict[str, Any]) -> None:
+        """A worker is warm. The sweep begins with what the first one has found, or ends before it has begun."""
+        log.info("a worker is warm")
+        self._lost_warm_ups, self._has_warmed = 0, True
+        if message["faults"]:
+            self.faults = self.faults or message["faults"]
+            self.conductor.give_up()
+        elif message["is_first"]:
+            if message["defaults"]:
+                self.job = replace(self.job, defaults=message["defaults"])
+                patiently(lambda: write_job(self.folder, self.job), "writing the job")
+                points, warnings = first_points(self.spec, self.job.defaults)
+                self.parts.decider.first_points = points
+                self.warnings[:] = [w for w in self.warnings if w not in self.parts.point_warnings] + list(warnings)
+            self._begin()
+            self.state, self.conductor.is_open = "running", True
+
+    def worker_lost(self, cause: str) -> bool:
+        """A worker was lost before it was warm; whether to try once more. Again and again, that is no accident."""
+        self._lost_warm_ups += 1
+        if self._lost_warm_ups <= (MAX_LOST_LATER if self._has_warmed else MAX_LOST_WARM_UPS):
+            return True
+        fault = Fault("workers die while they import what they have to train", "fit", given=cause)
+        self.ready({"faults": [asdict(fault)]})
+        return False
+
+    def _begin(self) -> None:
+        """Put on record that the sweep has begun, or that nothing of an earlier driver runs any more."""
+        if self.history.sequence == 0:
+            self.conductor.commit([SweepStarted(self.job.sweep_id, self.job.spec, self.job.facts)])
+            self.conductor.commit([started(self.lease)])
+        self.conductor.interrupt_running("the driver before was lost")
+        self.conductor.sweep_up()
+        patiently(lambda: self.storage.delete(DRAIN_FILE), "removing the drain mark")
+
+    def lose(self, error: SweepRunningError) -> None:
+        """Another driver has the sweep: end at once, and write nothing more."""
+        log.warning("%s", error)
+        self.conductor.give_up(error)
+
+    @property
+    def has_lost(self) -> bool:
+        """Whether another driver has taken the sweep over."""
+        return isinstance(self.conductor.error, SweepRunningError)
+
+    def pause(self, reason: str) -> None:
+        """Let every running attempt save with its next report, and start no other."""
+        self.pause_reason = self.pause_reason or reason
+        with contextlib.suppress(OSError):  # then running attempts save at their next checkpoint epoch only
+            self.storage.replace(DRAIN_FILE, reason.encode())
+        self.conductor.is_draining = True
+
+    def leave(self) -> None:
+        """End this process at once, with the record closed if that can be done in seconds."""
+        if self.conductor.lock.acquire(timeout=LEAVE_LOCK_S):
+            self.conductor.give_up()  # storage that is away is not waited for
+            with contextlib.suppress(OSError, TuneyardError):
+                if self.history.ended is not None:
+                    os._exit(OVER)
+                reason = self.pause_reason or "told to leave"
+                self.conductor.interrupt_running(reason)
+                self.conductor.end(reason)
+                self.state = "paused"
+                self.write_progress()
+        os._exit(PAUSED)
+
+    def finish_again(self) -> int:
+        """The sweep is over, but the driver before may not have come to tell: deliver, say so, and end."""
+        ended = self.history.ended
+        ending = "failed" if ended is None else ended.ending
+        self.state = ending
+        with TrackerProcess(self.folder, self.home) as tracker:
+            tracker.finish(self.history.sequence, self._note_tracking)
+        self.is_final = True
+        self.write_progress()
+        return OVER if ending == "completed" else FAILED
+
+    def assign(self, started: AttemptStarted) -> dict[str, Any]:
+        """What a worker needs to run `started`, beside what all attempts share (`shared`)."""
+        trial = self.history.trials[started.trial]
+        return {
+            "trial": started.trial,
+            "attempt": started.attempt,
+            "params": started.params,
+            "checkpoint": _checkpoint_fields(started),
+            "save_above": self._save_above(),
+            "seconds_before": trial.seconds,
+        }
+
+    def shared(self) -> dict[str, Any]:
+        """What all attempts of the sweep share."""
+        objectives = self.spec.objectives
+        single = objectives.objectives[0] if len(objectives.objectives) == 1 else None
+        return {
+            "sweep_id": self.job.sweep_id,
+            "fit": self.spec.fit,
+            "metrics": list(objectives.metrics),
+            "goals": {o.name: o.goal for o in objectives.objectives},
+            "seed": seed_of(self.spec),
+            "max_epochs": self.spec.max_epochs,
+            "checkpoint_epochs": list(self.parts.checkpoint_epochs),
+            "storage": str(self.folder),
+            "code_root": self.job.code_root,
+            "best_metric": None if single is None else [single.name, single.goal],
+            "cpus": self.spec.resources.cpu,
+        }
+
+    def _save_above(self) -> float | None:
+        """The loss that an epoch has to beat to be among the best that are kept; None where only rungs are saved."""
+        keep = self.spec.checkpoints.save_sweep_best
+        ranking = self.history.ranking()
+        if len(self.spec.objectives.objectives) > 1 or keep == 0:
+            return None
+        if len(ranking) < keep:
+            return math.inf
+        number, epoch = ranking[keep - 1]
+        return self.history.trials[number].curve[epoch].losses[0]
+
+    def write_progress(self) -> None:
+        """Leave a snapshot for whoever watches, unless the sweep is another driver's by now."""
+        if self.has_lost:
+            return
+        with self.conductor.lock:
+            shot = snapshot(self.history, self.parts.rungs, self.parts.decider.limits, self.conductor.elapsed_s)
+        reason = self.history.ended.reason if self.history.ended else self.pause_reason or ""
+        about = {
+            "sweep_id": self.job.sweep_id,
+            "name": self.spec.name,
+            "state": self.state,
+            "reason": reason,
+            "tracking": self.tracking,
+            "pid": os.getpid(),
+            "warnings": self.warnings,
+            "faults": self.faults,
+            "is_final": self.is_final,
+        }
+        self.storage.replace(PROGRESS_FILE, json.dumps({**shot, **about}).encode())
+
+    def run(self) -> int:
+        """Run the sweep to its end or pause; the process's exit code."""
+        log.info("starting Ray")
+        ray_environment.prepare(is_own=self.ray_address is None)
+        from service.tuning.ray_session import run_attempts  # ray takes seconds to import
+
+        self.conductor.is_open = False
+        with TrackerProcess(self.folder, self.home) as tracker, self._progress(tracker):
+            self._tracker = tracker
+            self.conclude(run_attempts(self.conductor, self))
+            log.info("Ray is gone")
+        self.write_progress()
+        if self.has_lost:
+            raise self.conductor.error  # type: ignore[misc]  # has_lost says what it is
+        return UNRUNNABLE if self._code is None else self._code
+
+    def conclude(self, error: BaseException | None) -> None:
+        """Close the record, have the rest delivered, and say so, once: nobody has to wait until Ray is gone, too."""
+        if self._code is not None:
+            return
+        if self.has_lost:
+            self._code = TAKEN
+            return
+        self._code = self._close(error)
+        if self.history.sequence and self._tracker is not None:
+            self._tracker.finish(self.history.sequence, self._note_tracking)
+        self.is_final = self.history.ended is not None
+        self.write_progress()
+
+    def _tidy(self) -> None:
+        """Remove what was left half-written, by those who were cut off or by a disk that would not let go of it."""
+        with contextlib.suppress(OSError):
+            for name in ("", *FOLDERS):
+                self.storage.tidy(name)
+
+    def _close(self, error: BaseException | None) -> int:
+        """Settle what is still open, leave the report, and close the record."""
+        if self.faults and self.history.sequence == 0:
+            self.state = "refused"
+            return UNRUNNABLE
+        if self.faults:
+            self.pause_reason = f"the sweep could not go on: {self.faults[0]['message']}"
+        if error is not None:
+            self.pause_reason = f"the sweep could not {'go on' if self.history.sequence else 'begin'}: {error}"
+        if self.conductor.finished is None:
+            self.pause_reason = self.pause_reason or "the driver was told to end"
+            self.conductor.interrupt_running(self.pause_reason)
+            self.conductor.end(self.pause_reason)
+            self.state = "paused"
+            return PAUSED if error is None and not self.faults else UNRUNNABLE
+        finished = self.conductor.finished
+        self.pause_reason = None
+        self.warnings += leave_report(self.conductor, self.spec, self.folder, self.warnings)
+        self.conductor.end(None)
+        self.conductor.sweep_up()
+        self._tidy()
+        self.state = finished.ending
+        return OVER if finished.ending == "completed" else FAILED
+
+    def _note_tracking(self, is_delivered: bool) -> None:  # noqa: FBT001  # one answer, named at the call
+        self.tracking = {"delivered": is_delivered, "lag": 0 if is_delivered else None}
+
+    @contextlib.contextmanager
+    def _progress(self, tracker: TrackerProcess) -> Iterator[None]:
+        """Keep the snapshot fresh in the background."""
+        over = threading.Event()
+
+        def loop() -> None:
+            while not over.wait(PROGRESS_PERIOD_S):
+                tracker.revive()
+                if self.tracking["delivered"] is None:
+                    self.tracking = {"delivered": None, "lag": tracker.lag(self.history.sequence)}
+                with contextlib.suppress(OSError):  # a full disk must not end the sweep; the next snapshot tries again
+                    self.write_progress()
+
+        self.write_progress()
+        thread = threading.Thread(target=loop, name="progress", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+def _checkpoint_fields(started: AttemptStarted) -> dict[str, Any] | None:
+    saved = started.checkpoint
+    if saved is None:
+        return None
+    return {"path": saved.path, "epoch": saved.epoch, "size_bytes": saved.size_bytes, "digest": saved.digest}
+
+
+def started(lease: Lease) -> DriverStarted:
+    """The record of a driver's first act."""
+    return DriverStarted(lease.epoch, socket.gethostname(), os.getpid())
+
+
+def take_over(ledger: Ledger, folder: Path, lease: Lease) -> list[Record]:
+    """The records of the sweep so far, closed by this driver's own first one: whoever came before can add no more.
+
+    LedgerDamagedError where they cannot be trusted; none for a sweep that has not begun.
+    """
+    while True:
+        records = ledger.open()
+        seen = read_cursor(folder).seen
+        if seen > len(records):
+            msg = f"MLflow has heard of {seen} records, but only {len(records)} can be read; the others are lost. "
+            raise LedgerDamagedError(msg + "The sweep does not go on: restore the ledger folder from a backup")
+        if not records or any(isinstance(record.event, SweepEnded) for record in records):
+            return records
+        try:
+            return records + patiently(lambda: ledger.append([started(lease)]), "writing the ledger")
+        except SweepRunningError:
+            lease.check()  # still ours: a driver that was only asleep has just written its last record

@@ -1,0 +1,153 @@
+"""The promise, as pure checks over what a simulated sweep has left: its ledger, MLflow, the disk, and the truth."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+from service.objective import Objectives
+from service.tuning.events import (
+    AttemptStarted,
+    CheckpointsDropped,
+    Record,
+    Reported,
+    SweepEnded,
+    TrialEnded,
+    TrialProposed,
+)
+from service.tuning.history import History
+from service.tuning.ledger import read_ledger
+from tests.integration.mlflow_peer import expected_points
+from tests.simulation.mlflow import Server
+from tests.simulation.training import Truth
+from tests.simulation.world import Machine
+
+
+def broken_promises(machine: Machine) -> list[str]:
+    """What is not as it was promised, in words."""
+    records = read_ledger(machine.folder)
+    history = History.of(machine.spec.objectives, records)
+    truth = machine.training.truth
+    return [
+        *machine.complaints,
+        *_ledger_is_whole(records),
+        *_nothing_acknowledged_is_lost(records, truth),
+        *_told_once(records),
+        *_attempts_follow(records),
+        *_little_is_redone(machine),
+        *_mlflow_is_exact(records, machine.server),
+        *_nothing_is_left(machine, history),
+    ]
+
+
+def _ledger_is_whole(records: list[Record]) -> Iterator[str]:
+    if [r.sequence for r in records] != list(range(len(records))):
+        yield "the ledger has gaps"
+    if sum(isinstance(r.event, SweepEnded) for r in records) != 1:
+        yield "the sweep has not ended exactly once"
+    if any(a.at > b.at for a, b in pairwise(records)):
+        yield "the ledger's time goes backwards"
+
+
+def _nothing_acknowledged_is_lost(records: list[Record], truth: Truth) -> Iterator[str]:
+    found = Counter((r.event.trial, r.event.epoch) for r in records if isinstance(r.event, Reported))
+    values = {(r.event.trial, r.event.epoch): r.event.metrics["loss"] for r in records if isinstance(r.event, Reported)}
+    for key, value in truth.acknowledged.items():
+        if values.get(key) != value:
+            yield f"trial {key[0]}, epoch {key[1]} was acknowledged with {value}, the ledger says {values.get(key)}"
+    yield from (f"trial {t}, epoch {e} is on record {n} times" for (t, e), n in found.items() if n > 1)
+
+
+def _told_once(records: list[Record]) -> Iterator[str]:
+    proposed = [r.event for r in records if isinstance(r.event, TrialProposed)]
+    if [e.trial for e in proposed] != list(range(len(proposed))):
+        yield "trials are not numbered one after the other"
+    counted = [e.proposal for e in proposed if e.proposal >= 0]
+    if counted != list(range(len(counted))):
+        yield f"the searcher's proposals are numbered {counted}"
+    ended = Counter(r.event.trial for r in records if isinstance(r.event, TrialEnded))
+    for event in proposed:
+        if ended[event.trial] != 1:
+            yield f"trial {event.trial} has ended {ended[event.trial]} times"
+
+
+def _attempts_follow(records: list[Record]) -> Iterator[str]:
+    """Attempts are numbered without gaps; only the newest one of a trial reports, and none after the trial's end."""
+    newest: dict[int, int] = {}
+    over: set[int] = set()
+    for event in (r.event for r in records):
+        if isinstance(event, AttemptStarted):
+            if event.attempt != newest.get(event.trial, 0) + 1 or event.trial in over:
+                yield f"attempt {event.attempt} of trial {event.trial} follows {newest.get(event.trial, 0)}"
+            newest[event.trial] = event.attempt
+        elif isinstance(event, TrialEnded):
+            over.add(event.trial)
+        elif isinstance(event, Reported) and (event.attempt != newest.get(event.trial) or event.trial in over):
+            yield f"attempt {event.attempt} of trial {event.trial} reports, but it is not the one that runs"
+
+
+def _little_is_redone(machine: Machine) -> Iterator[str]:
+    """Each start goes back by at most one checkpoint interval; by one more for each checkpoint that was damaged."""
+    saves = sorted(machine.saves)
+    reached: dict[int, int] = {}
+    for kind, trial, epoch in machine.training.truth.history:
+        if kind == "trained":
+            reached[trial] = max(reached.get(trial, 0), epoch)
+        elif trial not in machine.exploiting:
+            damaged = sum(path.startswith(f"checkpoints/{trial}/") for path in machine.damaged)
+            before = [s for s in [0, *saves] if s < reached.get(trial, 0)][-1 - damaged :]
+            if before and epoch < before[0]:
+                yield f"trial {trial} starts at {epoch} after {reached[trial]}, saves at {saves}, {damaged} damaged"
+
+
+def _mlflow_is_exact(records: list[Record], server: Server) -> Iterator[str]:
+    living = [run for run in server.runs.values() if not run.is_deleted]
+    trials = sorted(int(run.tags["tuneyard.trial"]) for run in living if "tuneyard.trial" in run.tags)
+    proposed = sorted(r.event.trial for r in records if isinstance(r.event, TrialProposed))
+    if trials != proposed:
+        yield f"MLflow has runs of trials {trials}, proposed were {proposed}"
+    if len(living) != len(trials) + 1:
+        yield f"MLflow has {len(living) - len(trials)} parent runs"
+    yield from (f"a run is {r.status}: {r.tags}" for r in living if r.status not in ("FINISHED", "FAILED"))
+    stored: Counter[tuple[int, str, int, int]] = Counter()
+    for run in living:
+        for point in run.points:
+            if "tuneyard.trial" in run.tags and not point.key.startswith(("best_", "param/")):
+                stored[int(run.tags["tuneyard.trial"]), point.key, point.step, point.timestamp_ms] += 1
+    expected = Counter((t, key, step, at) for t, key, step, at, _ in expected_points(records))
+    if stored != expected:
+        yield f"MLflow lacks {list(expected - stored)[:3]} and has {list(stored - expected)[:3]} too many"
+
+
+def _nothing_is_left(machine: Machine, history: History) -> Iterator[str]:
+    files = [path for path in machine.folder.rglob("*") if path.is_file()]
+    yield from (f"{path.relative_to(machine.folder)} is left behind" for path in files if path.name.endswith(".tmp"))
+    known = {c.path for t in history.trials for c in (*t.checkpoints, *t.superseded)}
+    there = {str(path.relative_to(machine.folder)) for path in files if path.suffix == ".ckpt"}
+    yield from (f"{path} is left behind" for path in sorted(there - known))
+    yield from (f"{path} is on record, but gone" for path in sorted(known - there - machine.damaged))
+
+
+def differences(machine: Machine, undisturbed: Machine) -> list[str]:
+    """Where a sweep with faults has come to something else than the same sweep without."""
+    ours, theirs = (_story(m.folder, m.spec.objectives) for m in (machine, undisturbed))
+    return [f"{name}: {a!r} instead of {b!r}" for (name, a), (_, b) in zip(ours, theirs, strict=True) if a != b]
+
+
+def _story(folder: Path, objectives: Objectives) -> list[tuple[str, object]]:
+    records = read_ledger(folder)
+    history = History.of(objectives, records)
+    return [
+        ("configurations", [t.params for t in history.trials]),
+        ("endings", [str(t.status) for t in history.trials]),
+        ("results", [sorted((e, m["loss"]) for e, m in t.metrics.items()) for t in history.trials]),
+        ("best", history.ranking()[:1]),
+    ]
+
+
+def dropped_twice(records: list[Record]) -> list[str]:
+    """Checkpoints that are dropped more than once."""
+    counted = Counter(p for r in records if isinstance(r.event, CheckpointsDropped) for p in r.event.paths)
+    return [path for path, n in counted.items() if n > 1]
