@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := service trainables cluster tests
 ARGS ?=
 REPEATS ?= 5
+JOBS ?= 1
 ONLY ?=
 BASELINE ?=
 
@@ -48,8 +49,9 @@ check: $(VENV)/.installed-dev ## Lint, types, architecture
 bench: $(VENV)/.installed-dev ## Measure what the project promises, beside plain Ray Tune (ARGS="--only name")
 	$(BIN)/python -m tests.benchmarks.run $(ARGS)
 
-chaos: $(VENV)/.installed-dev ## Do to real sweeps what nothing may kill (REPEATS=1 ONLY="F1 F4" BASELINE=1)
-	$(BIN)/python -m tests.chaos.run --repeats $(REPEATS) $(if $(ONLY),--only $(ONLY)) $(if $(BASELINE),--baseline) $(ARGS)
+chaos: $(VENV)/.installed-dev ## Do to real sweeps what nothing may kill (REPEATS=1 JOBS=2 ONLY="F1 F4" BASELINE=1)
+	$(if $(ONLY)$(BASELINE),,$(BIN)/python -m tests.simulation.run --seeds $$(( 2000 * $(REPEATS) )))
+	$(BIN)/python -m tests.chaos.run --repeats $(REPEATS) --jobs $(JOBS) $(if $(ONLY),--only $(ONLY)) $(if $(BASELINE),--baseline) $(ARGS)
 
 fmt: $(VENV)/.installed-dev ## Format, and mend what the linter can mend
 	$(BIN)/ruff format $(SOURCES)

@@ -146,7 +146,7 @@ def same_configurations(outcome: Outcome, expected: Expected) -> list[str]:
 
 def same_best(outcome: Outcome, expected: Expected) -> list[str]:
     """The best is that of the undisturbed run; where the fault spoils trials, the best of all that are on record."""
-    wanted = best_of(outcome) if touched(expected) else expected.best
+    wanted = best_of(outcome, expected) if touched(expected) else expected.best
     return [] if outcome.best == wanted else [f"the best is {outcome.best}, not {wanted} (trial, epoch)"]
 
 
@@ -155,9 +155,10 @@ def nothing_left_behind(outcome: Outcome, expected: Expected) -> list[str]:  # n
     return [f"left behind: {what}" for what in outcome.leftovers]
 
 
-def best_of(outcome: Outcome) -> tuple[int, int] | None:
-    """The (trial, epoch) with the lowest value among trials that neither failed nor diverged."""
+def best_of(outcome: Outcome, expected: Expected) -> tuple[int, int] | None:
+    """The (trial, epoch) with the lowest value among trials that neither failed nor diverged, nor should have."""
     lost = [t for t, told in outcome.endings.items() if {"failed", "diverged"} & set(told)]
+    lost += [t for t, ending in expected.spoiled.items() if ending in ("failed", "diverged")]
     allowed = [(v[0], t, e) for (t, e), v in outcome.results.items() if t not in lost and is_sane(v[0])]
     return min(allowed)[1:] if allowed else None
 

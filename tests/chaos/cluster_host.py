@@ -15,7 +15,8 @@ OBJECT_STORE_BYTES: Final = 100 * 2**20
 
 def main(raylets: int) -> int:
     """Start a head without CPUs and `raylets` nodes with one each, and wait."""
-    here = {"node_ip_address": "127.0.0.1", "object_store_memory": OBJECT_STORE_BYTES}
+    # Ray turns 127.0.0.1 into the public address of the machine; this one stays what it is.
+    here = {"node_ip_address": "127.0.0.2", "object_store_memory": OBJECT_STORE_BYTES}
     cluster = Cluster(initialize_head=True, head_node_args={**here, "num_cpus": 0, "include_dashboard": False})
     for _ in range(raylets):
         cluster.add_node(**here, num_cpus=1)

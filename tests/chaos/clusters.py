@@ -11,6 +11,8 @@ from typing import Final
 
 import psutil
 
+from service.tuning.events import AttemptEnded
+from service.tuning.ledger import read_ledger
 from tests.chaos.arena import OVER, Arena
 from tests.chaos.checker import Expected
 from tests.chaos.faults import Fault
@@ -66,8 +68,11 @@ def kill_raylet(arena: Arena, rng: random.Random) -> Expected:
     worker = rng.choice(arena.wait_workers())
     raylet = next(parent for parent in worker.parents() if "raylet" in parent.name())
     raylet.kill()
+    worker.kill()  # it would live on for a second or so, as it does not on a machine that goes down
     arena.strike()
     arena.finish()
+    kinds = [r.event.kind for r in read_ledger(arena.folder) if isinstance(r.event, AttemptEnded)]
+    arena.note(broken="infrastructure" not in kinds, what="no trial was interrupted: the fault has hit nothing")
     host.end()
     _clear_away(arena)
     return arena.expected

@@ -60,6 +60,18 @@ def _take(path: Path, kind: str) -> dict[str, Any] | None:
         return mine
 
 
+def hits(path: Path) -> int:
+    """How many processes have died at their point."""
+    found = path.with_suffix(".hits")
+    return len(found.read_text().splitlines()) if found.exists() else 0
+
+
+def _die(call: str) -> None:
+    with Path(os.environ[VARIABLE]).with_suffix(".hits").open("a") as file:
+        file.write(call + "\n")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def _lie_in_wait(call: str, nth: int, when: str) -> None:
     count = 0
 
@@ -69,10 +81,10 @@ def _lie_in_wait(call: str, nth: int, when: str) -> None:
             count += 1
             is_here = count == nth
             if is_here and when == "before":
-                os.kill(os.getpid(), signal.SIGKILL)
+                _die(call)
             result = original(*args, **kwargs)
             if is_here:
-                os.kill(os.getpid(), signal.SIGKILL)
+                _die(call)
             return result
 
         return wrapped

@@ -9,6 +9,7 @@ import errno
 import os
 import random
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,14 +38,20 @@ class Disk:
     sizes: dict[int, int] = field(default_factory=dict)  # inode -> bytes that are safe
     names: dict[str, set[str]] = field(default_factory=dict)  # folder -> names that are safe
 
+    def __post_init__(self) -> None:
+        self._prefix = str(self.root)
+
     @contextmanager
     def attached(self) -> Iterator[None]:
         """The calls of this process that make things durable come by here."""
         real = {name: getattr(os, name) for name in CALLS}
+
+        def fsync(descriptor: int) -> None:
+            path = os.readlink(f"/proc/self/fd/{descriptor}")
+            self._call(path, lambda: self._sync(path, descriptor))
+
         with (
-            patch.object(
-                os, "fsync", lambda fd: self._call(os.readlink(f"/proc/self/fd/{fd}"), lambda: self._sync(fd))
-            ),
+            patch.object(os, "fsync", fsync),
             patch.object(os, "link", lambda a, b: self._call(str(b), lambda: real["link"](a, b))),
             patch.object(os, "replace", lambda a, b: self._call(str(b), lambda: real["replace"](a, b))),
             patch.object(
@@ -84,7 +91,7 @@ class Disk:
             os.truncate(entry.path, self.rng.randint(safe, size - 1))
 
     def _call(self, path: str, act: Callable[[], Any], *, is_write: bool = True) -> Any:
-        if not path.startswith(str(self.root)):
+        if not path.startswith(self._prefix):
             return act()
         if self.is_dead:
             raise Killed
@@ -102,12 +109,11 @@ class Disk:
             self.strike()
         return result
 
-    def _sync(self, fd: int) -> None:
-        path = os.readlink(f"/proc/self/fd/{fd}")
-        if Path(path).is_dir():
+    def _sync(self, path: str, descriptor: int) -> None:
+        found = os.fstat(descriptor)
+        if stat.S_ISDIR(found.st_mode):
             self.names[path] = set(os.listdir(path))
         else:
-            found = os.fstat(fd)
             self.sizes[found.st_ino] = found.st_size
 
 
