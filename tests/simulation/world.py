@@ -267,6 +267,8 @@ class Machine:
         if driver.history.ended is None:
             driver.conclude(None)
         driver.lease.release()
+        if self.driver is not driver:
+            return  # it slept in its last write, and another one has the sweep
         self.note(f"driver {driver.lease.epoch} ends: {driver.state}")
         self.is_over = driver.history.ended is not None
         self.driver = None
