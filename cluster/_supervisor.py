@@ -1,7 +1,7 @@
 """Stands between a local job and whoever submitted it, so that the job's exit code survives the submitter.
 
-Run as a script by `cluster/local.py`: `_supervisor.py RECORD LOG ATTEMPT ARGV...`. Says `started` on stdout once the
-record is on disk, or the reason why the job could not be started.
+Run as a script by `cluster/local.py`: `_supervisor.py RECORD LOG ATTEMPT RESTARTS ARGV...`. Says `started` on stdout
+once the record is on disk, or the reason why the job could not be started.
 """
 
 from __future__ import annotations
@@ -48,33 +48,69 @@ def _portable_mark(pid: int) -> str | None:
         return None
 
 
-def supervise(record_path: Path, log_path: Path, attempt: int, argv: list[str]) -> int:
-    """Start `argv`, record its process, wait for it, record its exit code; returns 0 unless it could not start."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it, and would hand that on
-    with log_path.open("ab") as log:
+class Supervisor:
+    """One job: the files that it is known by, how often it may still be started again, and its process."""
+
+    def __init__(self, record_path: Path, log_path: Path, attempt: int, restarts: int) -> None:
+        self._record_path, self._log_path, self._attempt, self._restarts = record_path, log_path, attempt, restarts
+        self._stop_mark = record_path.with_name(f"stop-{attempt}")
+        self._job: subprocess.Popen[bytes] | None = None
+        self._is_told = False  # somebody has sent a signal that is meant for the job
+
+    def supervise(self, argv: list[str]) -> int:
+        """Start `argv`, record its process, wait for it, record its exit code; returns 0 unless it could not start."""
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it, and would hand that on
         try:
-            job = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+            record = self._start(argv)
         except OSError as error:
             sys.stdout.write(f"{argv[0]} cannot be started: {error.strerror or error}")
             return 1
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _forward_to(job))
-    record: dict[str, Any] = {
-        "attempt": attempt,
-        "argv": argv,
-        "pid": job.pid,
-        "mark": process_mark(job.pid),
-        "supervisor": os.getpid(),
-        "supervisor_mark": process_mark(os.getpid()),
-    }
-    write_record(record_path, record)
-    sys.stdout.write("started")
-    sys.stdout.flush()
-    os.close(1)
-    code = job.wait()
-    end_session()
-    write_record(record_path, {**record, "exit_code": code, "ended_at": time.time()})
-    return 0
+        sys.stdout.write("started")
+        sys.stdout.flush()
+        os.close(1)
+        code = self._wait()
+        while code < 0 and self._restarts and not self._shall_end():
+            self._restarts -= 1
+            self._log(f"the job was killed by {signal.Signals(-code).name}; it is started again")
+            record = self._start(argv)
+            if self._shall_end() and self._job is not None:
+                self._job.send_signal(signal.SIGINT)
+            code = self._wait()
+        write_record(self._record_path, {**record, "exit_code": code, "ended_at": time.time()})
+        return 0
+
+    def _start(self, argv: list[str]) -> dict[str, Any]:
+        with self._log_path.open("ab") as log:
+            self._job = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._forward)
+        record: dict[str, Any] = {
+            "attempt": self._attempt,
+            "argv": argv,
+            "pid": self._job.pid,
+            "mark": process_mark(self._job.pid),
+            "supervisor": os.getpid(),
+            "supervisor_mark": process_mark(os.getpid()),
+        }
+        write_record(self._record_path, record)
+        return record
+
+    def _wait(self) -> int:
+        code = 0 if self._job is None else self._job.wait()
+        end_session()
+        return code
+
+    def _shall_end(self) -> bool:
+        return self._is_told or self._stop_mark.exists()
+
+    def _forward(self, number: int, _frame: FrameType | None) -> None:
+        self._is_told = True
+        if self._job is not None:
+            self._job.send_signal(number)
+
+    def _log(self, text: str) -> None:
+        with self._log_path.open("a") as log:
+            log.write(text + "\n")
 
 
 def end_session() -> None:
@@ -100,12 +136,6 @@ def _others_of_session() -> list[int]:
     return found
 
 
-def _forward_to(job: subprocess.Popen[bytes]) -> Any:  # noqa: ANN401  # the signal module's own handler type
-    def forward(number: int, _frame: FrameType | None) -> None:
-        job.send_signal(number)
-
-    return forward
-
-
 if __name__ == "__main__":
-    sys.exit(supervise(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]))
+    _, record_name, log_name, attempt_text, restarts_text, *command = sys.argv
+    sys.exit(Supervisor(Path(record_name), Path(log_name), int(attempt_text), int(restarts_text)).supervise(command))

@@ -66,6 +66,7 @@ class LocalBackend:
         if status.state.is_over:
             return status
         (self._job_folder(job_id) / f"stop-{record['attempt']}").touch()
+        record = self._known(job_id)  # it may have been started again a moment ago
         process = _process(record["pid"], record["mark"])
         if process is not None and not (wait_s > 0 and _end(process, signal.SIGINT, wait_s)):
             tree = _descendants(process)
@@ -87,7 +88,8 @@ class LocalBackend:
         folder = self._job_folder(request.job_id)
         log = _log_path(folder)
         log.parent.mkdir(exist_ok=True)
-        command = [sys.executable, "-P", str(_SUPERVISOR), str(folder / "job.json"), str(log), str(request.attempt)]
+        numbers = (str(request.attempt), str(request.restarts))
+        command = [sys.executable, "-P", str(_SUPERVISOR), str(folder / "job.json"), str(log), *numbers]
         supervisor = subprocess.Popen(
             [*command, *request.argv],
             cwd=_working_directory(request),
@@ -109,9 +111,10 @@ class LocalBackend:
 
     def _status_of(self, job_id: str, record: dict[str, Any]) -> JobStatus:
         attempt = record["attempt"]
-        if "exit_code" not in record and _process(record["pid"], record["mark"]) is not None:
+        if not _is_running(record):
+            record = self._settled(job_id, record)
+        if _is_running(record):
             return JobStatus(job_id, attempt, JobState.RUNNING, message=f"process {record['pid']}")
-        record = self._settled(job_id, record)
         code: int | None = record.get("exit_code")
         if (self._job_folder(job_id) / f"stop-{attempt}").exists():
             return JobStatus(job_id, attempt, JobState.STOPPED, code, "stopped on request")
@@ -120,9 +123,17 @@ class LocalBackend:
         return JobStatus(job_id, attempt, JobState.FAILED, code, _ending(code))
 
     def _settled(self, job_id: str, record: dict[str, Any]) -> dict[str, Any]:
-        """The record once the supervisor has had its say: between a job's death and its exit code lies a moment."""
-        self._await_supervisor(record)
-        return self._record(job_id) or record
+        """The record once the supervisor has had its say: the exit code of a dead job, or that it was started again."""
+        supervisor = _process(record["supervisor"], record["supervisor_mark"])
+        deadline = time.monotonic() + _SUPERVISOR_WAIT_S
+        found = record
+        while "exit_code" not in found and not _is_running(found) and time.monotonic() < deadline:
+            if supervisor is None or not _is_alive(supervisor):
+                break
+            time.sleep(_POLL_S)
+            found = self._record(job_id) or found
+        self._reap()
+        return self._record(job_id) or found
 
     def _await_supervisor(self, record: dict[str, Any]) -> None:
         supervisor = _process(record["supervisor"], record["supervisor_mark"])
@@ -182,6 +193,10 @@ def _ending(code: int | None) -> str:
     if code is None:
         return "killed before it could say why"
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def _is_running(record: dict[str, Any]) -> bool:
+    return "exit_code" not in record and _process(record["pid"], record["mark"]) is not None
 
 
 def _process(pid: int, mark: str | None) -> psutil.Process | None:

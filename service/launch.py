@@ -17,6 +17,7 @@ from service.tuning.sweep_folder import Job
 
 FINAL_STATES: Final = ("completed", "failed")
 ENDED_STATES: Final = (*FINAL_STATES, "paused", "refused")
+RESTARTS: Final = 3  # of a driver that was killed: the next one goes on from the ledger
 _LOG_TAIL = 15
 
 
@@ -99,7 +100,7 @@ def _submit(home: Path, sweep: Sweep, attempt: int) -> None:
     environment = {"PYTHONPATH": python_path(Path(__file__).parent.parent), "RAY_ADDRESS": None}
     folder = str(sweep.launch().get("folder") or sweep.folder)
     with _plain_errors():
-        backend(home).submit(JobRequest(sweep.id, argv, folder, attempt, environment))
+        backend(home).submit(JobRequest(sweep.id, argv, folder, attempt, environment, restarts=RESTARTS))
 
 
 @contextmanager

@@ -172,7 +172,8 @@ class Failure(Section):
     max_restarts: int = Field(default=3, ge=0, le=1000)
     """How often a trial that raised is tried again, from its last checkpoint."""
     report_timeout_s: Duration | None = Field(default=None, alias="report_timeout")
-    """A trial that does not report for so long counts as hung, as in 30m."""
+    """A trial that does not report for so long counts as hung, as in 30m; left out: ten times the longest silence so
+    far, and 10 minutes at least."""
 
 
 class Checkpoints(Section):

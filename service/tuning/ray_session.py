@@ -75,7 +75,6 @@ def _tuner(
         {
             "static": owner.shared(),
             "runner": owner.job.runner,
-            "is_watched": owner.watchdog.timeout_s is not None,
             "slots": slots,
         },
     )

@@ -26,6 +26,7 @@ from typing import Final
 from service.errors import TrackingError
 from service.tuning.events import Record
 from service.tuning.ledger import LedgerTail
+from service.tuning.storage import FolderStorage
 from service.tuning.tracking_cursor import Cursor, only_tracker, read_cursor, scratch_of, write_cursor
 from service.tuning.tracking_delivery import Carrier, LostRunsError
 from service.tuning.tracking_outbox import Outbox
@@ -244,6 +245,8 @@ def _scratch(folder: Path) -> Iterator[None]:
     finally:
         tempfile.tempdir = None
         shutil.rmtree(place, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            FolderStorage(folder).tidy("")  # half a cursor, of a tracker that was killed
 
 
 def _log_to(folder: Path) -> None:

@@ -131,6 +131,7 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
         self._free = list(range(slots))[::-1]
         self._cold = list(range(slots))[::-1]
         self._slots: dict[str, int] = {}
+        self._workers: dict[int, tuple[int, str]] = {}  # slot -> process id and node of its warm worker
         self._warming: set[str] = set()
 
     @property
@@ -160,7 +161,13 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
         if started is None:
             done = self._conductor.finished is not None or (self._conductor.is_draining and not self._slots)
             return FINISHED if done else None
-        return self._give(trial_id, self._free.pop(), self._owner.assign(started))
+        slot = self._free.pop()
+        self._owner.watchdog.watch((started.trial, started.attempt), *self._workers[slot])
+        return self._give(trial_id, slot, self._owner.assign(started))
+
+    def worker_ready(self, slot: int, pid: int, node: str) -> None:
+        """The slot has a warm worker."""
+        self._workers[slot] = pid, node
 
     def _give(self, trial_id: str, slot: int, task: dict[str, Any]) -> Suggestion:
         self._slots[trial_id] = slot
@@ -203,21 +210,22 @@ class SweepScheduler(TrialScheduler):  # type: ignore[misc]  # ray ships no type
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:  # noqa: ARG002  # Tune's signature
         """Record the message and decide."""
         try:
-            return str(self.CONTINUE if self._receive(json.loads(result["message"])) else self.STOP)
+            return str(
+                self.CONTINUE if self._receive(json.loads(result["message"]), trial.config["slot"]) else self.STOP
+            )
         except BaseException as error:  # noqa: BLE001  # see the module's docstring
             self._conductor.give_up(error)
             return str(self.STOP)
 
-    def _receive(self, message: dict[str, Any]) -> bool:
+    def _receive(self, message: dict[str, Any], slot: int) -> bool:
         if message["kind"] == "ready":
+            self._searcher.worker_ready(slot, message["pid"], message["node"])
             self._owner.ready(message)
             return False
         trial, attempt = message["trial"], message["attempt"]
-        self._watchdog.heard((trial, attempt), message["pid"], message["node"])
+        self._watchdog.heard((trial, attempt))
         goes_on = False
         match message["kind"], message.get("failure"):
-            case "begun", _:
-                goes_on = True
             case "report", _:
                 goes_on = self._conductor.report(_arrival(message))
             case "over", _:
@@ -242,8 +250,9 @@ class SweepScheduler(TrialScheduler):  # type: ignore[misc]  # ray ships no type
                 return
             self._searcher.warm_up_again(trial.config["slot"])
             number, attempt = assignment["trial"], assignment["attempt"]
-            if self._watchdog.forget((number, attempt)):
-                cause = f"no report for {self._watchdog.timeout_s:g} s"
+            limit_s = self._watchdog.forget((number, attempt))
+            if limit_s is not None:
+                cause = f"no report for {limit_s:.0f} s; set failure.report_timeout if that is too short"
                 self._conductor.attempt_failed(number, attempt, "hung", cause)
                 return
             self._conductor.attempt_failed(number, attempt, _kind_of(error, cause), cause)

@@ -35,7 +35,6 @@ class AttemptTrainable(tune.Trainable):  # type: ignore[misc]  # ray ships no ty
 
     static: ClassVar[dict[str, Any]]
     runner: ClassVar[str]
-    is_watched: ClassVar[bool]
     slots: ClassVar[list[tune.PlacementGroupFactory]]
 
     @classmethod
@@ -66,7 +65,7 @@ class AttemptTrainable(tune.Trainable):  # type: ignore[misc]  # ray ships no ty
         if WARM_UP in task:
             return _WarmUp(task, self.runner, self.static["code_root"])
         assignment = Assignment.from_dict({**self.static, **task})
-        return _Fit(assignment, self.runner, is_watched=self.is_watched)
+        return _Fit(assignment, self.runner)
 
 
 class _WarmUp:
@@ -87,7 +86,8 @@ class _WarmUp:
         except BaseException as error:  # noqa: BLE001  # the user's environment may be broken in any way
             faults = [Fault(f"a worker cannot import what it has to train: {type(error).__name__}: {error}", "fit")]
         said = {"faults": [asdict(fault) for fault in faults], "defaults": defaults}
-        return {"kind": "ready", "is_first": self._is_first, **said}
+        place = {"pid": os.getpid(), "node": get_runtime_context().get_node_id()}
+        return {"kind": "ready", "is_first": self._is_first, **place, **said}
 
     def _check(self) -> tuple[list[Fault], Params]:
         from service.tuning.trial import put_first_on_path
@@ -104,24 +104,18 @@ class _WarmUp:
 
 
 class _Fit:
-    """One attempt in a thread, talked to in turns. A watched one says first that it has begun, and where."""
+    """One attempt in a thread, talked to in turns."""
 
-    def __init__(self, assignment: Assignment, runner: str, *, is_watched: bool) -> None:
+    def __init__(self, assignment: Assignment, runner: str) -> None:
         self._assignment, self._runner = assignment, runner
         self._messages: queue.Queue[Message] = queue.Queue()
         self._verdicts: queue.Queue[bool] = queue.Queue()
         self._thread: threading.Thread | None = None
-        self._is_watched, self._has_begun = is_watched, False
 
     def next_message(self) -> Message:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="fit", daemon=True)
             self._thread.start()
-            if self._is_watched:
-                return {"kind": "begun", **self._who()}
-            return self._messages.get()
-        if self._is_watched and not self._has_begun:
-            self._has_begun = True
         else:
             self._verdicts.put(GO_ON)
         return self._messages.get()
@@ -141,8 +135,7 @@ class _Fit:
         return self._verdicts.get()
 
     def _who(self) -> Message:
-        place = {"pid": os.getpid(), "node": get_runtime_context().get_node_id()}
-        return {"trial": self._assignment.trial, "attempt": self._assignment.attempt, **place}
+        return {"trial": self._assignment.trial, "attempt": self._assignment.attempt}
 
     def _run(self) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,11 +11,13 @@ from typing import Final
 
 log: Final = logging.getLogger(__name__)
 Attempt = tuple[int, int]  # trial, attempt
+LEAST_S: Final = 600.0  # without a limit of the user's own: nothing is called hung before that
+TIMES_THE_LONGEST: Final = 10.0  # ... and before so many times the longest silence that a report has ended
 
 
 @dataclass(slots=True)
 class Watchdog:
-    """Knows when each running attempt was last heard of. `timeout_s` None: it only listens.
+    """Knows when each running attempt was last heard of. `timeout_s` None: how long is too long shows by itself.
 
     Time is counted by `tick`, in steps of at most a second: while the driver itself stands still (its storage is away),
     workers wait for its answer, and that is not their fault.
@@ -25,19 +28,31 @@ class Watchdog:
     clock: Callable[[], float] = time.monotonic
     _time_s: float = 0.0
     _ticked_at: float | None = None
+    _longest_s: float = math.inf  # silence that a report has ended; inf before the first
     _heard: dict[Attempt, tuple[float, int, str]] = field(default_factory=dict)  # `_time_s`, process id, node
-    _hung: set[Attempt] = field(default_factory=set)
+    _hung: dict[Attempt, float] = field(default_factory=dict)  # what they were allowed
 
-    def heard(self, attempt: Attempt, pid: int, node: str) -> None:
-        """The worker `pid` on `node` has said something of `attempt`."""
+    @property
+    def limit_s(self) -> float:
+        """How long an attempt may be silent."""
+        return max(LEAST_S, TIMES_THE_LONGEST * self._longest_s) if self.timeout_s is None else self.timeout_s
+
+    def watch(self, attempt: Attempt, pid: int, node: str) -> None:
+        """The attempt begins, in the worker `pid` on `node`."""
         self._heard[attempt] = (self._time_s, pid, node)
 
-    def forget(self, attempt: Attempt) -> bool:
-        """The attempt is over; whether it had to be killed."""
+    def heard(self, attempt: Attempt) -> None:
+        """The attempt has said something."""
+        if attempt in self._heard:
+            before, pid, node = self._heard[attempt]
+            silence_s = self._time_s - before
+            self._longest_s = silence_s if math.isinf(self._longest_s) else max(silence_s, self._longest_s)
+            self._heard[attempt] = (self._time_s, pid, node)
+
+    def forget(self, attempt: Attempt) -> float | None:
+        """The attempt is over; how long it was allowed to be silent if it had to be killed for that, else None."""
         self._heard.pop(attempt, None)
-        was_hung = attempt in self._hung
-        self._hung.discard(attempt)
-        return was_hung
+        return self._hung.pop(attempt, None)
 
     def tick(self) -> None:
         """Let time pass, and kill the workers of attempts that have been silent for too long."""
@@ -45,11 +60,10 @@ class Watchdog:
         if self._ticked_at is not None:
             self._time_s += min(now - self._ticked_at, 1.0)
         self._ticked_at = now
-        if self.timeout_s is None:
-            return
+        limit_s = self.limit_s
         for attempt, (heard_at, pid, node) in list(self._heard.items()):
-            if self._time_s - heard_at > self.timeout_s and self.kill is not None:
-                log.warning("trial %d is silent for %s s: killing its worker %d", attempt[0], self.timeout_s, pid)
+            if self._time_s - heard_at > limit_s and self.kill is not None:
+                log.warning("trial %d is silent for %.0f s: killing its worker %d", attempt[0], limit_s, pid)
                 del self._heard[attempt]
-                self._hung.add(attempt)
+                self._hung[attempt] = limit_s
                 self.kill(pid, node)

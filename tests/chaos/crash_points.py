@@ -26,7 +26,14 @@ _WORKER: Final = "default_worker.py"
 
 
 def arm() -> None:
-    """Take the next point for this process, if there is one, and lie in wait for it."""
+    """Take the next point for this process, if there is one, and lie in wait for it.
+
+    Ray starts more workers than ever train, so these take a point only where they make its call.
+    """
+    if _kind() == "worker":
+        for call in DURABLE:
+            setattr(os, call, _around_shared(call, getattr(os, call)))
+        return
     point = _take(Path(os.environ[VARIABLE]), _kind())
     if point is not None:
         _lie_in_wait(point["call"], int(point["nth"]), point["when"])
@@ -70,6 +77,36 @@ def _die(call: str) -> None:
     with Path(os.environ[VARIABLE]).with_suffix(".hits").open("a") as file:
         file.write(call + "\n")
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _around_shared(call: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapped(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # stands for any function
+        when = _count_down(Path(os.environ[VARIABLE]), call)
+        if when == "before":
+            _die(call)
+        result = original(*args, **kwargs)
+        if when == "after":
+            _die(call)
+        return result
+
+    return wrapped
+
+
+def _count_down(path: Path, call: str) -> str:
+    """Count a call of some worker; "before" or "after" where it is the one to die at."""
+    with path.open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        points: list[dict[str, Any]] = json.load(file)
+        mine = next((p for p in points if p["process"] == "worker" and p["call"] == call), None)
+        if mine is None:
+            return ""
+        mine["nth"] -= 1
+        if mine["nth"] == 0:
+            points.remove(mine)
+        file.seek(0)
+        file.truncate()
+        json.dump(points, file)
+        return str(mine["when"]) if mine["nth"] == 0 else ""
 
 
 def _lie_in_wait(call: str, nth: int, when: str) -> None:

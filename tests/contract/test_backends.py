@@ -55,6 +55,19 @@ def python(code: str, *, attempt: int = 1, job_id: str = "job", env: dict[str, s
     return JobRequest(job_id, (sys.executable, "-c", code), str(ROOT), attempt, env or {})
 
 
+def killed_until_third(folder: Path, restarts: int) -> JobRequest:
+    """A job that kills itself with SIGKILL twice, and then ends well."""
+    code = f"""
+import os, signal, pathlib
+mark = pathlib.Path({str(folder)!r}, "starts")
+mark.write_text((mark.read_text() if mark.exists() else "") + "x")
+print("start", len(mark.read_text()), flush=True)
+if len(mark.read_text()) < 3:
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    return JobRequest("job", (sys.executable, "-c", code), str(ROOT), restarts=restarts)
+
+
 def wait_until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
@@ -174,3 +187,28 @@ def test_a_recycled_process_number_is_not_the_job(tmp_path: Path) -> None:
     record.write_text(f'{{"attempt": 1, "pid": {me}, "mark": "0/0", "supervisor": {me}, "supervisor_mark": "0/0"}}')
     assert backend.status("job").state == JobState.FAILED
     assert backend.stop("job").state == JobState.FAILED
+
+
+def test_a_job_that_was_killed_is_started_again(connect: Callable[[], Backend], tmp_path: Path) -> None:
+    connect().submit(killed_until_third(tmp_path, restarts=2))
+    wait_until(lambda: connect().status("job").state.is_over)
+    assert connect().status("job") == JobStatus("job", 1, JobState.SUCCEEDED, 0)
+    assert [line for line in connect().logs("job").text.splitlines() if "start " in line] == [
+        f"start {n}" for n in (1, 2, 3)
+    ]
+
+
+def test_a_job_that_is_killed_too_often_has_failed(connect: Callable[[], Backend], tmp_path: Path) -> None:
+    connect().submit(killed_until_third(tmp_path, restarts=1))
+    wait_until(lambda: connect().status("job").state.is_over)
+    assert connect().status("job").message == "killed by SIGKILL"
+    assert (tmp_path / "starts").read_text() == "xx"
+
+
+def test_a_job_that_was_stopped_is_not_started_again(connect: Callable[[], Backend]) -> None:
+    request = JobRequest("job", (sys.executable, "-c", STUBBORN), str(ROOT), restarts=3)
+    connect().submit(request)
+    wait_until(lambda: bool(connect().logs("job").text))
+    assert connect().stop("job", wait_s=0).state is JobState.STOPPED
+    time.sleep(0.5)
+    assert connect().status("job").state is JobState.STOPPED

@@ -121,12 +121,16 @@ def test_a_second_ctrl_c_quits_and_the_sweep_can_still_be_resumed(long_run: subp
     wait_until(lambda: not Path(f"/proc/{progress['pid']}").exists(), 10)
 
 
-def test_a_driver_that_is_killed_is_reported_as_interrupted(long_run: subprocess.Popen[str], home: Path) -> None:
-    progress = json.loads(next((home / "sweeps").glob("long-*/progress.json")).read_text())
-    os.kill(progress["pid"], signal.SIGKILL)
-    assert long_run.wait(30) == 1
-    assert last_object((home / "out").read_text())["state"] == "interrupted"
-    assert json.loads(tuneyard("list", "--json").stdout)[0]["state"] == "interrupted"
+def test_a_driver_that_is_killed_is_followed_by_another(long_run: subprocess.Popen[str], home: Path) -> None:
+    path = next((home / "sweeps").glob("long-*/progress.json"))
+    first, over = json.loads(path.read_text())["pid"], ended_trials(home)
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: json.loads(path.read_text())["pid"] != first and ended_trials(home) > over)
+    assert long_run.poll() is None
+    assert json.loads(tuneyard("list", "--json").stdout)[0]["state"] == "running"
+    assert tuneyard("stop", "long").returncode == 0
+    assert long_run.wait(60) != 0
+    assert last_object((home / "out").read_text())["state"] == "paused"
 
 
 def test_faulty_parameter_paths_are_refused_before_anything_is_made(home: Path) -> None:

@@ -12,6 +12,8 @@ from service.tuning.ledger import read_ledger
 from tests.simulation.disk import Killed, broken, full
 from tests.simulation.training import Attempt
 from tests.simulation.world import Machine
+from tests.simulation.zombies import contents
+from tests.simulation.zombies import usurp as take_over
 
 Fault = Callable[[Machine, random.Random], None]
 WRITES = 40  # a strike comes with one of so many durable calls
@@ -169,12 +171,12 @@ def start_twice(machine: Machine, rng: random.Random) -> None:  # noqa: ARG001  
     """A second driver wants the sweep while one is at work: it is refused and writes nothing."""
     if machine.driver is None or machine.disk.errors:
         return
-    before = machine.contents()
+    before = contents(machine)
     try:
         machine.new_driver(99)
         machine.complaints.append("two drivers have the sweep")
     except SweepRunningError:
-        if machine.contents() != before:
+        if contents(machine) != before:
             machine.complaints.append("a driver that was refused has written")
     except Killed:
         machine.disk.disarm()
@@ -188,7 +190,7 @@ def usurp(machine: Machine, rng: random.Random) -> None:
         if zombie is None or machine.is_over:
             return
         machine.note(f"driver {zombie.lease.epoch} is stopped in a write")
-        machine.usurp(zombie)
+        take_over(machine, zombie)
 
     machine.disk.arm(rng.randint(1, WRITES), strike, after=rng.random() < 0.5)
 

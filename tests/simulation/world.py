@@ -244,7 +244,7 @@ class Machine:
 
     def deliver(self, driver: Driver, attempt: Attempt, report: Report) -> None:
         """The driver hears a report and answers it."""
-        goes_on = driver.conductor.report(_arrival(attempt, report))
+        goes_on = driver.conductor.report(arrival_of(attempt, report))
         self.training.truth.acknowledged.setdefault((attempt.key[0], report.epoch), report.metrics["loss"])
         if goes_on:
             self._schedule(attempt)
@@ -283,41 +283,8 @@ class Machine:
 
     def deliver_stale(self, conductor: Conductor, attempt: Attempt, report: Report) -> None:
         """A report that nobody waits for any more."""
-        if conductor.report(_arrival(attempt, report)):
+        if conductor.report(arrival_of(attempt, report)):
             self.complaints.append(f"an attempt that was given up may go on: {attempt.key}")
-
-    def usurp(self, zombie: Driver) -> None:
-        """Another driver takes over from `zombie`, which sleeps in a write; it commits a little, then that wakes up."""
-        self.disk.disarm()
-        asleep, self.running, self.driver = list(self.running.values()), {}, None
-        self.zombies[zombie.lease.epoch] = zombie
-        self.start_driver()
-        for attempt in list(self.running.values()):
-            self.epoch_over(attempt)
-        self.at(0.1, lambda: self._wake(zombie, asleep))
-
-    def _wake(self, zombie: Driver, asleep: list[Attempt]) -> None:
-        """A driver that was asleep goes on as if nothing had happened: it must find out before it has written."""
-        before = self.contents()
-        for attempt in asleep:
-            epoch = zombie.history.trials[attempt.key[0]].epoch + 1
-            report = Report(epoch, {"loss": -1.0}, 0.0, None, diverged=False)
-            try:
-                if zombie.conductor.report(_arrival(attempt, report)):
-                    self.complaints.append(f"a driver that has lost the sweep lets {attempt.key} go on")
-            except SweepRunningError:
-                continue
-            except Killed:
-                self.disk.disarm()
-        if self.contents() != before:
-            self.complaints.append("a driver that has lost the sweep has written")
-
-    def contents(self) -> dict[str, bytes]:
-        """The ledger and the checkpoints, as they lie on the disk."""
-        found = [
-            path for name in ("ledger", "checkpoints") for path in (self.folder / name).rglob("*") if path.is_file()
-        ]
-        return {str(path): path.read_bytes() for path in found}
 
     def renew(self) -> None:
         """The heartbeat, and the snapshot beside it."""
@@ -363,6 +330,7 @@ class Machine:
         self._calls_left, self._dies_after = calls, after
 
 
-def _arrival(attempt: Attempt, report: Report) -> Arrival:
+def arrival_of(attempt: Attempt, report: Report) -> Arrival:
+    """What the driver is told of a report."""
     trial, number = attempt.key
     return Arrival(trial, number, report.epoch, report.metrics, report.seconds, report.checkpoint, report.diverged)

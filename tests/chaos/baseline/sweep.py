@@ -54,7 +54,7 @@ class Own(Searcher):  # type: ignore[misc]  # Ray's names are not typed
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         """The next configuration."""
         if self.count == TRIALS:
-            return Searcher.FINISHED  # type: ignore[no-any-return]
+            return Searcher.FINISHED  # type: ignore[no-any-return]  # Ray's names are not typed
         number = self.count
         self.count += 1
         if number == self.at and self.deed.startswith("raise") and self._is_due():
