@@ -157,7 +157,7 @@ class Driver:
         with TrackerProcess(self.folder, self.home) as tracker:
             tracker.finish(self.history.sequence, self._note_tracking)
         self.is_final = True
-        self.write_progress()
+        self._say()
         return OVER if ending == "completed" else FAILED
 
     def assign(self, started: AttemptStarted) -> dict[str, Any]:
@@ -221,6 +221,10 @@ class Driver:
         }
         self.storage.replace(PROGRESS_FILE, json.dumps({**shot, **about}).encode())
 
+    def _say(self) -> None:
+        """Leave a snapshot that matters: storage that is full or away is waited for."""
+        patiently(self.write_progress, "writing the progress", until=lambda: self.has_lost)
+
     def run(self) -> int:
         """Run the sweep to its end or pause; the process's exit code."""
         log.info("starting Ray")
@@ -232,7 +236,7 @@ class Driver:
             self._tracker = tracker
             self.conclude(run_attempts(self.conductor, self))
             log.info("Ray is gone")
-        self.write_progress()
+        self._say()
         if self.has_lost:
             raise self.conductor.error  # type: ignore[misc]  # has_lost says what it is
         return UNRUNNABLE if self._code is None else self._code
@@ -248,7 +252,7 @@ class Driver:
         if self.history.sequence and self._tracker is not None:
             self._tracker.finish(self.history.sequence, self._note_tracking)
         self.is_final = self.history.ended is not None
-        self.write_progress()
+        self._say()
 
     def _tidy(self) -> None:
         """Remove what was left half-written, by those who were cut off or by a disk that would not let go of it."""
@@ -296,7 +300,7 @@ class Driver:
                 with contextlib.suppress(OSError):  # a full disk must not end the sweep; the next snapshot tries again
                     self.write_progress()
 
-        self.write_progress()
+        self._say()
         thread = threading.Thread(target=loop, name="progress", daemon=True)
         thread.start()
         try:
