@@ -146,7 +146,7 @@ class Driver:
                 self.conductor.end(reason)
                 self.state = "paused"
                 self.write_progress()
-        self.lease.release()
+            self.lease.release()
         os._exit(PAUSED)
 
     def finish_again(self) -> int:
