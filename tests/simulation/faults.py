@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 from collections.abc import Callable
@@ -57,7 +58,7 @@ def repeat_messages(machine: Machine, rng: random.Random) -> None:
     attempt = _any(machine, rng)
     report = None
     if attempt.key[0] not in machine.training.misbehaving:
-        with machine.mortal():
+        with machine.mortal(), contextlib.suppress(FileNotFoundError):  # what it writes may be tidied away meanwhile
             report = machine.training.train(attempt)
     if machine.driver is not driver:
         return
