@@ -49,7 +49,7 @@ check: $(VENV)/.installed-dev ## Lint, types, architecture
 bench: $(VENV)/.installed-dev ## Measure what the project promises, beside plain Ray Tune (ARGS="--only name")
 	$(BIN)/python -m tests.benchmarks.run $(ARGS)
 
-chaos: $(VENV)/.installed-dev ## Do to real sweeps what nothing may kill (REPEATS=1 JOBS=2 ONLY="F1 F4" BASELINE=1)
+chaos: $(VENV)/.installed-dev ## Do every fault of the README to real sweeps (REPEATS=1 JOBS=2 ONLY="F1 F4" BASELINE=1)
 	$(if $(ONLY)$(BASELINE),,$(BIN)/python -m tests.simulation.run --seeds $$(( 2000 * $(REPEATS) )))
 	$(BIN)/python -m tests.chaos.run --repeats $(REPEATS) --jobs $(JOBS) $(if $(ONLY),--only $(ONLY)) $(if $(BASELINE),--baseline) $(ARGS)
 

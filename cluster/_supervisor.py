@@ -76,7 +76,7 @@ class Supervisor:
             if self._shall_end() and self._job is not None:
                 self._job.send_signal(signal.SIGINT)
             code = self._wait()
-        write_record(self._record_path, {**record, "exit_code": code, "ended_at": time.time()})
+        self._write({**record, "exit_code": code, "ended_at": time.time()})
         return 0
 
     def _start(self, argv: list[str]) -> dict[str, Any]:
@@ -92,8 +92,18 @@ class Supervisor:
             "supervisor": os.getpid(),
             "supervisor_mark": process_mark(os.getpid()),
         }
-        write_record(self._record_path, record)
+        self._write(record)
         return record
+
+    def _write(self, record: dict[str, Any]) -> None:
+        """Replace the record as soon as the disk takes it."""
+        while True:
+            try:
+                write_record(self._record_path, record)
+            except OSError:
+                time.sleep(1.0)
+            else:
+                return
 
     def _wait(self) -> int:
         code = 0 if self._job is None else self._job.wait()
@@ -109,7 +119,7 @@ class Supervisor:
             self._job.send_signal(number)
 
     def _log(self, text: str) -> None:
-        with self._log_path.open("a") as log:
+        with contextlib.suppress(OSError), self._log_path.open("a") as log:  # a full disk must not keep the job down
             log.write(text + "\n")
 
 

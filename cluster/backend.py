@@ -40,7 +40,7 @@ class JobRequest:
 
     `attempt` counts from 1: the same attempt submitted again is the same job, a higher one starts an ended job anew.
     `folder` is the working directory; `env` is added to the submitter's own environment, None removes a variable.
-    A command that a signal has killed, though nobody asked for the job's end, is started again `restarts` times.
+    A command that a signal has killed, though nobody asked for the job's end, is started again, up to `restarts` times.
     """
 
     job_id: str

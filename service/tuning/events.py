@@ -101,7 +101,7 @@ class CheckpointsDropped:
 class AttemptEnded:
     """The fit of an attempt is over.
 
-    `kind`: finished, paused, stopped, diverged, user, fatal, memory, infrastructure or interrupted.
+    `kind`: finished, paused, stopped, diverged, user, hung, fatal, memory, infrastructure, interrupted or checkpoint.
     """
 
     trial: int

@@ -1,6 +1,6 @@
 """Gives a sweep to one driver at a time: numbered leases in its storage, of which only the highest counts.
 
-A lease is a file whose name is written once, so that of two drivers that want the same number one gets it. Its holder
+A lease is a file that only one driver can create, so that of two that want the same number one gets it. Its holder
 renews it every few seconds. Whoever wants to take it over judges by what it sees with its own clock: a lease that was
 given back, whose process is gone, or that has not been renewed for `EXPIRES_S`. A driver that was only asleep finds a
 higher number before and after each commit, and leaves (a fencing token, Kleppmann 2016).
@@ -9,6 +9,7 @@ higher number before and after each commit, and leaves (a fencing token, Kleppma
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import threading
@@ -51,6 +52,8 @@ class Lease:
         if newest > self.epoch:
             msg = f"another driver has taken this sweep over (lease {newest}, this one's is {self.epoch})"
             raise SweepRunningError(msg)
+        if newest < self.epoch:
+            raise OSError(errno.EIO, "the lease is not there", FOLDER)  # as while a mount is gone
 
     def renew(self) -> None:
         """Show that the holder is alive."""

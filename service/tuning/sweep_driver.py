@@ -112,7 +112,7 @@ class Driver:
         """Put on record that the sweep has begun, or that nothing of an earlier driver runs any more."""
         if self.history.sequence == 0:
             self.conductor.commit([SweepStarted(self.job.sweep_id, self.job.spec, self.job.facts)])
-            self.conductor.commit([started(self.lease)])
+            self.conductor.commit([driver_started(self.lease)])
         self.conductor.interrupt_running("the driver before was lost")
         self.conductor.sweep_up()
         patiently(lambda: self.storage.delete(DRAIN_FILE), "removing the drain mark")
@@ -317,7 +317,7 @@ def _checkpoint_fields(started: AttemptStarted) -> dict[str, Any] | None:
     return {"path": saved.path, "epoch": saved.epoch, "size_bytes": saved.size_bytes, "digest": saved.digest}
 
 
-def started(lease: Lease) -> DriverStarted:
+def driver_started(lease: Lease) -> DriverStarted:
     """The record of a driver's first act."""
     return DriverStarted(lease.epoch, socket.gethostname(), os.getpid())
 
@@ -336,6 +336,6 @@ def take_over(ledger: Ledger, folder: Path, lease: Lease) -> list[Record]:
         if not records or any(isinstance(record.event, SweepEnded) for record in records):
             return records
         try:
-            return records + patiently(lambda: ledger.append([started(lease)]), "writing the ledger")
+            return records + patiently(lambda: ledger.append([driver_started(lease)]), "writing the ledger")
         except SweepRunningError:
             lease.check()  # still ours: a driver that was only asleep has just written its last record

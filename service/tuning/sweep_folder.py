@@ -15,7 +15,6 @@ PROGRESS_FILE: Final = "progress.json"
 DRAIN_FILE: Final = "drain"  # while it exists, workers save a checkpoint with their next report
 FOLDERS: Final = ("ledger", "lease", "configs", "logs", "report")  # beside `checkpoints`, which has one for each trial
 WARM_UP: Final = "warm_up"  # key of a worker's first task; its value is a signature request or None
-REPORT_FILES: Final = ("report/report.json", "report/report.html", "report/best.yaml")
 DEFAULT_RUNNER: Final = "service.tuning.trial:run_attempt"
 
 

@@ -67,7 +67,7 @@ class World:
 
 
 class Tracker:
-    """Follows one sweep until it is over, paused, or `is_watched` turns false; see `run`."""
+    """Follows one sweep until it is over, or paused, or its driver is gone; see `run`."""
 
     def __init__(
         self,

@@ -98,7 +98,6 @@ class Outbox:
         self._live: dict[int, _Trial] = {}
         self._finals: dict[int, tuple[int, Observation]] = {}  # best epoch of every trial that may win
         self._record_losses: list[float] = []
-        self._started_ms = 0
 
     @property
     def cursor(self) -> int:

@@ -63,7 +63,9 @@ class Watchdog:
         limit_s = self.limit_s
         for attempt, (heard_at, pid, node) in list(self._heard.items()):
             if self._time_s - heard_at > limit_s and self.kill is not None:
-                log.warning("trial %d is silent for %.0f s: killing its worker %d", attempt[0], limit_s, pid)
+                log.warning(
+                    "trial %d: no report for %.0f s, so its worker %d is killed", attempt[0], limit_s, pid
+                )
                 del self._heard[attempt]
                 self._hung[attempt] = limit_s
                 self.kill(pid, node)

@@ -21,8 +21,9 @@ from typing import Any, Final
 import psutil
 
 from service.spec import parse_sweep
-from service.tuning.events import Reported
+from service.tuning.events import AttemptEnded
 from service.tuning.ledger import read_ledger
+from service.tuning.sweep_driver import FAILED, OVER
 from service.tuning.sweep_folder import PROGRESS_FILE, Job, write_job
 from tests.chaos import trainable, truth
 from tests.chaos.checker import Expected
@@ -35,7 +36,6 @@ MARK: Final = "CHAOS_ARENA"  # in the environment of every process of an arena: 
 CHECKPOINT_INTERVAL: Final = 2
 END_S: Final = 150.0
 POLL_S: Final = 0.02
-OVER, FAILED, UNRUNNABLE, PAUSED, TAKEN = range(5)  # how a driver ends, as its exit code
 RUNNER: Final = "tests.chaos.trainable:train"
 _SWEEP: Final = """
 fit: {trainer: {max_epochs: 4}}
@@ -78,7 +78,6 @@ class Arena:
     extra: dict[str, Any] = field(default_factory=dict)
     plan: list[dict[str, Any]] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
-    prefix: list[str] = field(default_factory=list)  # of a driver's command line
     arguments: list[str] = field(default_factory=list)  # at its end
     runner: str = RUNNER
     tracking_home: Path | None = None  # whose database MLflow writes to; None: the arena's own
@@ -127,16 +126,16 @@ class Arena:
             **self.environment,
         }
 
-    def start(self, **environment: str) -> subprocess.Popen[bytes]:
+    def start(self) -> subprocess.Popen[bytes]:
         """Start a driver; the first one prepares the folder."""
         if not self.folder.exists():
             self.prepare()
-        command = [*self.prefix, sys.executable, "-P", "-m", "service.tuning.driver", str(self.folder)]
+        command = [sys.executable, "-P", "-m", "service.tuning.driver", str(self.folder)]
         command += ["--home", str(self.home), *self.arguments]
         with tempfile.NamedTemporaryFile(dir=self.place, delete=False) as errors:
             process = subprocess.Popen(
                 command,
-                env={**self.process_environment(), **environment},
+                env=self.process_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=errors,
                 stderr=errors,
@@ -210,13 +209,12 @@ class Arena:
         self.wait_for(lambda: len(self.workers()) >= count, f"{count} workers")
         return self.workers()
 
-    def trackers(self) -> list[psutil.Process]:
-        """The processes that deliver to MLflow."""
-        return [p for p in self.processes() if "service.tuning.tracking" in _command(p)]
-
-    def reported(self) -> int:
-        """How many results are on record."""
-        return sum(isinstance(record.event, Reported) for record in read_ledger(self.folder))
+    def expect_endings(self, *kinds: str) -> None:
+        """Attempts have to have ended in each of these ways: else the fault has hit nothing."""
+        self.finish()
+        found = {r.event.kind for r in read_ledger(self.folder) if isinstance(r.event, AttemptEnded)}
+        for kind in kinds:
+            self.note(broken=kind not in found, what=f"no attempt ended as {kind!r}: the fault has hit nothing")
 
     def note(self, *, broken: bool, what: str) -> None:
         """Remember something that went wrong in a way that only the fault can see."""

@@ -26,7 +26,7 @@ class Expected:
     spoiled: dict[int, str | None] = field(default_factory=dict)  # trials the fault spoils -> ending (None: any)
     parents: int = 1  # runs that are no trial's: the sweep's own
     intervals: int = 1  # that one interruption may cost; two where the newest checkpoint was damaged
-    is_proposal_free: frozenset[int] = frozenset()  # trials whose configuration the fault itself changes
+    free_proposals: frozenset[int] = frozenset()  # trials whose configuration the fault itself changes
 
     @classmethod
     def of(cls, outcome: Outcome, parents: int = 1) -> Expected:
@@ -127,7 +127,7 @@ def searcher_told_once(outcome: Outcome, expected: Expected) -> list[str]:
         wanted = expected.spoiled.get(trial, expected.endings.get(trial))
         if len(told) != 1:
             problems.append(f"the searcher heard {len(told)} times how trial {trial} ended {told or ''}".rstrip())
-        elif wanted is not None and told != [wanted] and trial not in expected.is_proposal_free:
+        elif wanted is not None and told != [wanted] and trial not in expected.free_proposals:
             problems.append(f"trial {trial} ended {told[0]}, not {wanted}")
     return problems
 
@@ -139,7 +139,7 @@ def same_configurations(outcome: Outcome, expected: Expected) -> list[str]:
         ours, theirs = outcome.proposals.get(trial), expected.proposals.get(trial)
         if (ours is None) != (theirs is None):
             problems.append(f"trial {trial} {'was never proposed' if ours is None else 'is one too many'}")
-        elif ours != theirs and trial not in expected.is_proposal_free:
+        elif ours != theirs and trial not in expected.free_proposals:
             problems.append(f"trial {trial} has another configuration: {ours}, undisturbed {theirs}")
     return problems
 
@@ -165,7 +165,7 @@ def best_of(outcome: Outcome, expected: Expected) -> tuple[int, int] | None:
 
 def touched(expected: Expected) -> set[int]:
     """The trials that do not have to end up as in the undisturbed run."""
-    return {*expected.spoiled, *expected.is_proposal_free}
+    return {*expected.spoiled, *expected.free_proposals}
 
 
 def is_sane(value: float) -> bool:

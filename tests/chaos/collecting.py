@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from service.spec import SweepSpec
 from service.tuning.events import (
-    AttemptEnded,
     Record,
     Reported,
     SweepEnded,
@@ -29,7 +28,6 @@ from tests.integration.mlflow_peer import active_runs, rows
 
 LEFTOVER_S: Final = 30.0
 OF_OTHERS: Final = ("torchinductor_",)  # torch keeps one such cache per user, as it does without us
-CUT_OFF: Final = ("interrupted", "infrastructure", "hung", "checkpoint")
 
 
 def collect(arena: Arena) -> Outcome:
@@ -56,7 +54,6 @@ def collect(arena: Arena) -> Outcome:
         best=ranking[0] if ranking else None,
         ended=_ended(records),
         checkpoint_interval=arena.interval,
-        interruptions=sum(isinstance(e, AttemptEnded) and e.kind in CUT_OFF for e in events),
         recovery_s=recovery(arena.struck, lines),
         leftovers=leftovers,
         broken=list(arena.broken),

@@ -20,7 +20,6 @@ from typing import Any, Final
 
 VARIABLE: Final = "CHAOS_CRASH"
 DURABLE: Final = ("fsync", "link", "unlink", "replace")
-REQUESTS: Final = ("send", "receive", "commit")
 _MARKS: Final = {"service.tuning.driver": "driver", "service.tuning.tracking": "tracker"}
 _WORKER: Final = "default_worker.py"
 

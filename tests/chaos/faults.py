@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from tests.chaos.arena import Arena
 from tests.chaos.checker import Expected
+from tests.chaos.outcome import number_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,4 +27,4 @@ class Fault:
     @property
     def number(self) -> int:
         """The number in its name."""
-        return int(self.name[1:].rstrip("abcdefghij"))
+        return number_of(self.name)

@@ -32,7 +32,6 @@ class Outcome:
     best: tuple[int, int] | None  # (trial, epoch)
     ended: Ended
     checkpoint_interval: int
-    interruptions: int = 0  # attempts that were cut off
     recovery_s: float = 0.0  # the worst time from a fault's end to the next acknowledged epoch
     metric: str = "loss"
     leftovers: list[str] = field(default_factory=list)  # processes and files that are still there after the end
@@ -54,3 +53,8 @@ def redone_by_attempt(truth: list[TruthLine]) -> dict[tuple[int, int], int]:
                 redone[line.trial, line.attempt] += 1
             seen[line.trial, line.epoch] = line.attempt
     return dict(redone)
+
+
+def number_of(name: str) -> int:
+    """The number of a fault: 13 for F13 and all of its ways, F13a and so on."""
+    return int(name[1:].rstrip("abcdefghij"))

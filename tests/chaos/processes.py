@@ -9,7 +9,8 @@ from typing import Final
 
 from service.tuning.events import DriverStarted
 from service.tuning.ledger import read_ledger
-from tests.chaos.arena import PAUSED, TAKEN, Arena
+from service.tuning.sweep_driver import PAUSED, TAKEN
+from tests.chaos.arena import Arena
 from tests.chaos.checker import Expected
 from tests.chaos.faults import Fault
 
@@ -25,6 +26,7 @@ def kill_worker(arena: Arena, rng: random.Random) -> Expected:
         arena.wait_acknowledged(count)
         rng.choice(arena.wait_workers()).kill()
         arena.strike()
+    arena.expect_endings("infrastructure")
     return arena.expected
 
 
@@ -47,6 +49,7 @@ def hang(arena: Arena, rng: random.Random) -> Expected:
     arena.start()
     arena.wait_for(lambda: any(line.trial == trial and line.epoch == epoch for line in arena.truth()), "the hang")
     arena.strike()
+    arena.expect_endings("hung")
     return arena.expected
 
 
@@ -59,6 +62,7 @@ def stop_worker(arena: Arena, rng: random.Random) -> Expected:
     worker.suspend()
     arena.strike()
     arena.wait_for(lambda: not worker.is_running(), "the end of the stopped worker", 30)
+    arena.expect_endings("hung")
     return arena.expected
 
 
@@ -70,14 +74,14 @@ def stop_driver(arena: Arena, rng: random.Random) -> Expected:
     arena.strike()
     before = arena.acknowledged()
     deadline = time.monotonic() + TAKE_OVER_S
-    while time.monotonic() < deadline and not _takes_over(arena, before):
+    while time.monotonic() < deadline and not _start_until_it_trains(arena, before):
         pass
     zombie.send_signal(signal.SIGCONT)
     arena.expect_code(zombie, TAKEN, 60, "the zombie that came back")
     return arena.expected
 
 
-def _takes_over(arena: Arena, before: int) -> bool:
+def _start_until_it_trains(arena: Arena, before: int) -> bool:
     """Whether a driver that is started now trains on, rather than leave because another has the sweep."""
     driver = arena.start()
     arena.wait_for(lambda: driver.poll() is not None or arena.acknowledged() > before + 2, "another driver", 60)

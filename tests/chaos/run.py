@@ -25,7 +25,7 @@ from tests.chaos.checker import Expected, check
 from tests.chaos.collecting import collect
 from tests.chaos.faults import Fault
 from tests.chaos.house import House
-from tests.chaos.outcome import Outcome
+from tests.chaos.outcome import Outcome, number_of
 
 MODULES: Final = (processes, clusters, crashes, tracking, storage, user_code, clock)
 FAULTS: Final[list[Fault]] = sorted(
@@ -191,7 +191,9 @@ def table(rows: list[Row], *, is_markdown: bool = False) -> str:
     widths = [max(len(line[i]) for line in [head, *cells]) for i in range(len(head))]
     lines = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in [head, *cells]]
     broken = [f"{row.fault}: {problem}" for row in rows for problem in row.problems]
-    return "\n".join([*lines, *(["", "broken:", *broken] if broken else ["", "all green"])])
+    skipped = sum(not row.runs for row in rows)
+    verdict = f"all green, {skipped} skipped" if skipped < len(rows) else "nothing was run"
+    return "\n".join([*lines, "", *(["broken:", *broken] if broken else [verdict])])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -210,6 +212,9 @@ def main(arguments: list[str] | None = None) -> int:
         baseline = importlib.import_module("tests.chaos.baseline.run")  # plain Ray Tune and all that it imports
         return int(baseline.main(sys.argv[1:] if arguments is None else arguments))
     chosen = [f for f in FAULTS if not given.only or is_chosen(f.name, given.only)]
+    unknown = [text for text in given.only if not any(is_chosen(fault.name, [text]) for fault in FAULTS)]
+    if unknown:
+        parser.error(f"there is no fault {', '.join(unknown)}; there are {', '.join(fault.name for fault in FAULTS)}")
     rows = run_all(chosen, given)
     say("\n" + table(rows))
     if given.json:
@@ -221,7 +226,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def is_chosen(name: str, only: list[str]) -> bool:
     """Whether a fault is among those asked for; F13 stands for all of its ways."""
-    return name in only or name.rstrip("abcdefghij") in only
+    return name in only or f"F{number_of(name)}" in only
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from typing import Final
 
 from service.tuning.events import AttemptStarted, Checkpoint, CheckpointSaved, CheckpointsDropped, Reported, TrialEnded
 from service.tuning.ledger import read_ledger
-from tests.chaos.arena import UNRUNNABLE, Arena, FaultNotPossibleError
+from service.tuning.sweep_driver import UNRUNNABLE
+from tests.chaos.arena import Arena, FaultNotPossibleError
 from tests.chaos.checker import Expected
 from tests.chaos.faults import Fault
 
@@ -190,6 +191,6 @@ FAULTS: Final = [
     Fault("F10a", "newest checkpoint truncated", truncated_checkpoint, "sequential"),
     Fault("F10b", "newest checkpoint missing", missing_checkpoint, "sequential"),
     Fault("F19a", "torn last ledger segment", torn_tail, "sequential"),
-    Fault("F19b", "flipped byte in the ledger", flipped_byte, "sequential"),
-    Fault("F19c", "flipped byte in the newest segment", flipped_newest, "sequential"),
+    Fault("F19b", "flipped bit in the ledger", flipped_byte, "sequential"),
+    Fault("F19c", "flipped bit in the newest segment", flipped_newest, "sequential"),
 ]

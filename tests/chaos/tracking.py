@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import time
 from http.server import BaseHTTPRequestHandler
+from itertools import pairwise
 from typing import Final
 
 from service.tuning import tracking
@@ -47,11 +48,22 @@ def _away(arena: Arena, rng: random.Random, action: str) -> Expected:
     proxy = _proxy(arena)
     arena.start()
     arena.wait_some(rng, 1, 6)
+    before = len(proxy.paths)
     proxy.plan = lambda _number, _path: action
     arena.strike()
     time.sleep(AWAY_S)
     proxy.plan = lambda _number, _path: "pass"
+    arena.note(broken=len(proxy.paths) == before, what="MLflow was not asked for anything: the fault has hit nothing")
+    _went_on(arena)
     return arena.expected
+
+
+def _went_on(arena: Arena) -> None:
+    """No trial waits for MLflow."""
+    arena.finish()
+    at = sorted(line.at for line in arena.truth() if line.kind == "acknowledged")
+    longest = max((b - a for a, b in pairwise(at)), default=0.0)
+    arena.note(broken=longest > MAX_STANDSTILL_S, what=f"training stood still for {longest:.1f} s")
 
 
 def refused(arena: Arena, rng: random.Random) -> Expected:
@@ -79,6 +91,7 @@ def slow(arena: Arena, rng: random.Random) -> Expected:
     arena.wait_some(rng, 1, 6)
     proxy.plan = plan
     arena.strike()
+    _went_on(arena)
     return arena.expected
 
 
@@ -100,6 +113,7 @@ def hung(arena: Arena, rng: random.Random) -> Expected:
     timer = threading.Timer(HUNG_S, over.set)
     arena.stack.callback(over.set)
     timer.start()
+    _went_on(arena)
     return arena.expected
 
 
@@ -110,7 +124,7 @@ def away_for_good(arena: Arena, rng: random.Random) -> Expected:
     arena.wait_some(rng, 0, 6)
     proxy.plan = lambda _number, _path: "refuse"
     arena.strike()
-    arena.finish()
+    _went_on(arena)
     said = arena.progress()["tracking"]["delivered"]
     arena.note(broken=said is not False, what=f"the sweep does not say that MLflow is owed something: {said}")
     proxy.plan = lambda _number, _path: "pass"

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from service.tuning.events import AttemptEnded, AttemptStarted
 from service.tuning.ledger import read_ledger
+from service.tuning.sweep_driver import UNRUNNABLE
 from tests.chaos import bad_searcher, trainable, unimportable
-from tests.chaos.arena import UNRUNNABLE, Arena, FaultNotPossibleError
+from tests.chaos.arena import Arena, FaultNotPossibleError
 from tests.chaos.checker import Expected
 from tests.chaos.faults import Fault
 
@@ -92,6 +93,7 @@ def breaks_once(arena: Arena, rng: random.Random) -> Expected:
     """Five of eight trials exit, print 100 MB, raise, or return what cannot be sent, each in its first attempt."""
     arena.plan = list(_plan(rng, ONCE, attempt=1).values())
     arena.start()
+    arena.expect_endings("user", "infrastructure")
     return arena.expected
 
 
@@ -107,6 +109,10 @@ def _searcher(arena: Arena, rng: random.Random, how: str, times: int) -> list[in
     proposals = sorted(rng.sample(range(TRIALS), 3))
     arena.environment[bad_searcher.VARIABLE] = json.dumps({"how": how, "at": proposals, "times": times})
     arena.start()
+    arena.finish()
+    said = arena.progress()["warnings"]
+    is_known = any("the searcher failed" in text for text in said)
+    arena.note(broken=not is_known, what=f"the searcher's fault is not told, or has hit nothing: {said}")
     return proposals
 
 
@@ -119,7 +125,7 @@ def searcher_raises_once(arena: Arena, rng: random.Random) -> Expected:
 def searcher_raises_always(arena: Arena, rng: random.Random) -> Expected:
     """For three trials the searcher never answers well: they are drawn at random instead, and the sweep goes on."""
     proposals = _searcher(arena, rng, rng.choice(["raise", "outside"]), 10**6)
-    return replace(arena.expected, is_proposal_free=frozenset(proposals))
+    return replace(arena.expected, free_proposals=frozenset(proposals))
 
 
 FAULTS: Final = [

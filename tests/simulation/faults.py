@@ -13,8 +13,7 @@ from service.tuning.ledger import read_ledger
 from tests.simulation.disk import Killed, broken, full
 from tests.simulation.training import Attempt
 from tests.simulation.world import Machine
-from tests.simulation.zombies import contents
-from tests.simulation.zombies import usurp as take_over
+from tests.simulation.zombies import contents, take_over_from
 
 Fault = Callable[[Machine, random.Random], None]
 WRITES = 40  # a strike comes with one of so many durable calls
@@ -121,21 +120,21 @@ def leave_torn_segment(machine: Machine, rng: random.Random) -> None:
         torn.write_bytes(data[: rng.randint(0, len(data) - 1)])
 
 
-def flip_a_byte(machine: Machine, rng: random.Random) -> None:
-    """A byte of the ledger changes: the next driver must refuse, and go on once the backup is back."""
+def flip_a_bit(machine: Machine, rng: random.Random) -> None:
+    """A bit of the ledger flips: reading refuses, and says what is readable; then the backup is put back."""
     machine.disk.disarm()
     if machine.driver is None:
         return
-    machine.lose_driver("killed before a byte flips")
+    machine.lose_driver("killed before a bit flips")
     segments = sorted((machine.folder / "ledger").glob("*.jsonl"))
     chosen = rng.choice(segments)
     backup = chosen.read_bytes()
     place = rng.randrange(len(backup))
-    chosen.write_bytes(backup[:place] + bytes([backup[place] ^ (1 << rng.randrange(7))]) + backup[place + 1 :])
+    chosen.write_bytes(backup[:place] + bytes([backup[place] ^ (1 << rng.randrange(8))]) + backup[place + 1 :])
     try:
         read_ledger(machine.folder)
         if not _is_covered(chosen, segments):
-            machine.complaints.append(f"byte {place} of {chosen.name} was flipped, and nobody noticed")
+            machine.complaints.append(f"byte {place} of {chosen.name} has a flipped bit, and nobody noticed")
     except LedgerDamagedError as error:
         if "records before that are readable" not in str(error):
             machine.complaints.append(f"the refusal does not say what is readable: {error}")
@@ -183,7 +182,7 @@ def start_twice(machine: Machine, rng: random.Random) -> None:  # noqa: ARG001  
         machine.disk.disarm()
 
 
-def usurp(machine: Machine, rng: random.Random) -> None:
+def stop_driver(machine: Machine, rng: random.Random) -> None:
     """The driver is stopped (SIGSTOP) in one of its next writes, another takes over, then the first wakes up."""
 
     def strike() -> None:
@@ -191,7 +190,7 @@ def usurp(machine: Machine, rng: random.Random) -> None:
         if zombie is None or machine.is_over:
             return
         machine.note(f"driver {zombie.lease.epoch} is stopped in a write")
-        take_over(machine, zombie)
+        take_over_from(machine, zombie)
 
     machine.disk.arm(rng.randint(1, WRITES), strike, after=rng.random() < 0.5)
 
@@ -206,7 +205,7 @@ FAULTS: dict[str, Fault] = {
     fault.__name__: fault
     for fault in (
         kill_driver, kill_at_a_write, cut_power, lose_worker, repeat_messages, fill_disk, break_disk, damage_checkpoint,
-        leave_torn_segment, flip_a_byte, trouble_mlflow, kill_tracker, pause, start_twice, usurp, set_clock,
+        leave_torn_segment, flip_a_bit, trouble_mlflow, kill_tracker, pause, start_twice, stop_driver, set_clock,
     )
 }  # fmt: skip
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +34,6 @@ class Server:
     trouble: dict[str, float] = field(default_factory=dict)  # refuse, lose or late -> probability
     runs: dict[str, StoredRun] = field(default_factory=dict)
     later: Callable[[Callable[[], object]], None] = lambda _: None  # does what its client no longer waits for
-    counts: Counter[str] = field(default_factory=Counter)
 
     def fate(self) -> str:
         """What becomes of the next call."""
@@ -137,7 +135,6 @@ class Client:
 
     def _call(self, name: str, act: Callable[[], T]) -> T:
         self.calls += 1
-        self._server.counts[name] += 1
         self._before()
         fate = self._server.fate()
         if fate == "late":

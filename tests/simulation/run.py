@@ -52,7 +52,6 @@ class Play:
     trace: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     events: int = 0
-    epochs_redone: int = 0
 
 
 def spec_of(rng: random.Random) -> tuple[SweepSpec, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import re
 
 import pytest
 
@@ -40,6 +41,7 @@ def test_a_deliberate_defect_turns_it_red(defect: str) -> None:
     finally:
         logging.disable(logging.NOTSET)
     assert red is not None
+    assert not re.search(r"^(TypeError|AttributeError|NameError): ", "\n".join(red.problems), re.MULTILINE)
 
 
 def test_every_kind_of_fault_has_a_sentence() -> None:

@@ -10,7 +10,7 @@ from tests.simulation.training import Attempt
 from tests.simulation.world import Machine, arrival_of
 
 
-def usurp(machine: Machine, zombie: Driver) -> None:
+def take_over_from(machine: Machine, zombie: Driver) -> None:
     """Another driver takes over from `zombie`, which sleeps in a write; it commits a little, then that wakes up."""
     machine.disk.disarm()
     asleep, machine.running, machine.driver = list(machine.running.values()), {}, None

@@ -1,1 +1,1 @@
-"""The same faults done to plain Ray Tune with its MLflow callback, for a comparison that is measured."""
+"""The faults that plain Ray Tune can have, done to it and held against the same checker."""

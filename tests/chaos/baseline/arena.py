@@ -20,13 +20,14 @@ from typing import Any, Final, Self
 import psutil
 
 from tests.chaos.baseline import trainable
+from tests.chaos.collecting import recovery
 from tests.chaos.outcome import Ended, Outcome, RunRow
 from tests.chaos.trainable import PLAN
 from tests.chaos.truth import VARIABLE, TruthLine, read_truth
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 MARK: Final = "CHAOS_BASELINE"  # in the environment of every process of an arena
-LIMIT_S: Final = float(os.environ.get("CHAOS_BASELINE_LIMIT_S", "120"))  # for a sweep to end once it was struck
+LIMIT_S: Final = 120.0  # for a sweep to end once it was struck
 RESTARTS: Final = 3
 UNDERSCORES: Final = 2  # train_afaf7_00003: the name of a trial of Tune's own searcher
 LEFT_AFTER_S: Final = 30.0
@@ -53,7 +54,6 @@ class Arena:
         self.options: list[str] = []
         self.environment: dict[str, str] = {}
         self.drivers: list[subprocess.Popen[bytes]] = []
-        self.interruptions = 0
         self.restarts = 0
         self.ended: Ended | None = None
         self.broken: list[str] = []
@@ -158,7 +158,6 @@ class Arena:
     def kill_driver(self, *, sign: signal.Signals = signal.SIGKILL) -> None:
         """End the newest driver, and wait until what it started went with it."""
         driver = self.drivers[-1]
-        self.interruptions += len(self.workers())
         driver.send_signal(sign)
         with contextlib.suppress(subprocess.TimeoutExpired):
             driver.wait(30)
@@ -234,8 +233,7 @@ class Arena:
             best=tuple(json.loads(best.read_text())) if best.exists() else None,
             ended=self.ended or "lost",
             checkpoint_interval=self.interval,
-            interruptions=self.interruptions,
-            recovery_s=self._recovery(),
+            recovery_s=recovery(self.strikes, self.truth()),
             leftovers=left,
             broken=self.broken,
         )
@@ -295,10 +293,6 @@ class Arena:
             trial_id = _trial_id(path.parent.name)
             found[f"train_{trial_id}"] = trainable.trial_number(trial_id, json.loads(path.read_text() or "{}"))
         return found
-
-    def _recovery(self) -> float:
-        at = [line.at for line in self.truth() if line.kind == "acknowledged"]
-        return max((min((a for a in at if a > s), default=s) - s for s in self.strikes), default=0.0)
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> bool:

@@ -1,4 +1,4 @@
-"""What a fault of the baseline is, and the words for a machine that cannot have it."""
+"""What a fault of the baseline is."""
 
 from __future__ import annotations
 
@@ -9,10 +9,6 @@ from typing import Literal
 
 from tests.chaos.baseline.arena import Arena
 from tests.chaos.checker import Expected
-
-
-class NotPossibleError(Exception):
-    """This machine lacks what the fault needs; it is skipped, and its reason stands in the table."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,13 @@ from tests.chaos.baseline import files, processes, tracking, user_code
 from tests.chaos.baseline.arena import Arena
 from tests.chaos.baseline.cases import Case
 from tests.chaos.checker import Expected
-from tests.chaos.outcome import Outcome
+from tests.chaos.outcome import Outcome, number_of
 
 CASES: dict[str, Case] = {
     case.name: case
     for case in sorted(
         [*processes.CASES, *tracking.CASES, *files.CASES, *user_code.CASES],
-        key=lambda case: (int(case.name[1:].rstrip("abcdefghij")), case.name),
+        key=lambda case: (number_of(case.name), case.name),
     )
 }
 _calm: dict[str, Expected] = {}
@@ -28,7 +28,7 @@ _store: list[Path] = []
 
 
 def run_fault(name: str, seed: int, root: Path) -> tuple[Outcome, Expected]:
-    """Do the fault to a sweep in `root`, an empty folder; NotPossibleError where this machine lacks what it needs."""
+    """Do the fault to a sweep in the empty folder `root`; FaultNotPossibleError where it cannot be done here."""
     case = CASES[name]
     expected = reference(case.searcher)
     rng = random.Random(zlib.crc32(f"{name}-{seed}".encode()))

@@ -12,8 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from tests.chaos.arena import FaultNotPossibleError
 from tests.chaos.baseline.arena import Arena, wait_for
-from tests.chaos.baseline.cases import Case, NotPossibleError
+from tests.chaos.baseline.cases import Case
 from tests.chaos.checker import Expected
 
 AWAY_S: Final = 8.0
@@ -27,7 +28,7 @@ def fill(arena: Arena, rng: random.Random, calm: Expected) -> Expected:
     command = [mount or "mount", "-t", "tmpfs", "-o", SMALL, "tmpfs", str(arena.storage)]
     if mount is None or subprocess.run(command, check=False, capture_output=True).returncode:
         msg = "a tmpfs cannot be mounted"
-        raise NotPossibleError(msg)
+        raise FaultNotPossibleError(msg)
     arena.mounted = True
     arena.start()
     arena.wait_acknowledged(rng.randint(2, 10))
@@ -74,7 +75,6 @@ def _damage_newest(arena: Arena, rng: random.Random, calm: Expected, damage: Cal
     for worker in arena.workers():
         if worker.pid == pid:
             worker.kill()
-    arena.interruptions += 1
     arena.struck()
     return replace(calm, intervals=2)
 

@@ -12,9 +12,9 @@ import time
 from typing import Final
 
 from tests.chaos import dial
-from tests.chaos.arena import INJECT
+from tests.chaos.arena import INJECT, FaultNotPossibleError
 from tests.chaos.baseline.arena import Arena, title, wait_for
-from tests.chaos.baseline.cases import Case, NotPossibleError
+from tests.chaos.baseline.cases import Case
 from tests.chaos.checker import Expected
 
 STUCK_S: Final = 40.0  # then somebody kills a driver that has lost its cluster
@@ -27,7 +27,6 @@ def kill_worker(arena: Arena, rng: random.Random, calm: Expected) -> Expected:
     for count in sorted(rng.sample(range(2, 12), 2)):
         arena.wait_acknowledged(count)
         arena.busy_worker().kill()
-        arena.interruptions += 1
         arena.struck()
     return calm
 
@@ -37,7 +36,6 @@ def kill_raylet(arena: Arena, rng: random.Random, calm: Expected) -> Expected:
     _start_cluster(arena)
     arena.start()
     arena.wait_acknowledged(rng.randint(2, 8))
-    arena.interruptions += 1
     raylet = arena.busy_worker().parent()
     if raylet is None or "raylet" not in title(raylet):
         msg = "the worker has no raylet"
@@ -52,7 +50,6 @@ def kill_head(arena: Arena, rng: random.Random, calm: Expected) -> Expected:
     cluster = _start_cluster(arena)
     arena.start()
     arena.wait_acknowledged(rng.randint(2, 8))
-    arena.interruptions += len(arena.workers())
     arena.named("gcs_server")[0].kill()
     wait_for(lambda: arena.drivers[-1].poll() is not None, STUCK_S)
     arena.drivers[-1].kill()
@@ -70,7 +67,7 @@ def kill_head(arena: Arena, rng: random.Random, calm: Expected) -> Expected:
 
 
 def _start_cluster(arena: Arena) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tests.chaos.baseline.cluster"]
+    command = [sys.executable, "-m", "tests.chaos.cluster_host", "3"]
     with (arena.root / "cluster.log").open("ab") as log:
         cluster = subprocess.Popen(
             command, env=arena.variables(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
@@ -80,7 +77,7 @@ def _start_cluster(arena: Arena) -> subprocess.Popen[bytes]:
     address = cluster.stdout.readline().decode().strip() if cluster.stdout else ""
     if not address:
         msg = "no cluster of several raylets can be had"
-        raise NotPossibleError(msg)
+        raise FaultNotPossibleError(msg)
     arena.options = ["--address", address]
     return cluster
 
@@ -164,6 +161,9 @@ def jump(arena: Arena, rng: random.Random, calm: Expected) -> Expected:
         new.write_text(str(seconds))
         new.replace(stamp)
         arena.struck()
+    arena.kill_driver()
+    arena.start()
+    arena.struck()
     return calm
 
 

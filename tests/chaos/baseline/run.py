@@ -1,4 +1,4 @@
-"""`make chaos BASELINE=1`: the same faults against plain Ray Tune, with the same checker and the same table."""
+"""`make chaos BASELINE=1`: the faults that plain Ray Tune can have, with the same checker and the same table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from tests.chaos.baseline.cases import NotPossibleError
+from tests.chaos.arena import FaultNotPossibleError
 from tests.chaos.baseline.faults import CASES, run_fault
 from tests.chaos.checker import check
 from tests.chaos.run import Row, is_chosen, say, table
@@ -24,7 +24,7 @@ def row_of(name: str, seeds: range, keep: Path | None) -> Row:
             root = keep / f"{name}-{seed}" if keep else Path(folder)
             try:
                 outcome, expected = run_fault(name, seed, root)
-            except NotPossibleError as error:
+            except FaultNotPossibleError as error:
                 row.skipped = str(error)
                 break
         problems = check(outcome, expected)
@@ -43,6 +43,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.run --baseline", description=__doc__)
     parser.add_argument("--baseline", action="store_true")
     parser.add_argument("--repeats", type=int, default=5, help="runs of each fault, with a seed each")
+    parser.add_argument("--jobs", type=int, default=1, help="taken, but not heeded: one at a time")
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--only", nargs="*", default=[], help="these faults, as F1 or F13b")
     parser.add_argument("--json", type=Path, help="a file for the rows")
@@ -50,6 +51,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--keep", type=Path, help="a folder for what the runs leave")
     given = parser.parse_args(arguments)
     chosen = [name for name in CASES if not given.only or is_chosen(name, given.only)]
+    unknown = [text for text in given.only if not any(is_chosen(name, [text]) for name in CASES)]
+    if unknown:
+        parser.error(f"there is no fault {', '.join(unknown)}; there are {', '.join(CASES)}")
     rows = [row_of(name, range(given.seed, given.seed + given.repeats), given.keep) for name in chosen]
     say("\n" + table(rows))
     if given.json:

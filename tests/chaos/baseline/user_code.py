@@ -57,7 +57,7 @@ def _raises(arena: Arena, rng: random.Random, calm: Expected, when: str) -> Expe
     trial = rng.randint(2, 6)
     arena.options = ["--own", f"raise-{when}:{trial}"]
     arena.start()
-    return calm if when == "once" else replace(calm, is_proposal_free=frozenset({trial}))
+    return calm if when == "once" else replace(calm, free_proposals=frozenset({trial}))
 
 
 def unimportable(arena: Arena, rng: random.Random, calm: Expected) -> Expected:
@@ -76,7 +76,7 @@ def searcher_outside(arena: Arena, rng: random.Random, calm: Expected) -> Expect
     trial = rng.randint(2, 6)
     arena.options = ["--own", f"outside:{trial}"]
     arena.start()
-    return replace(calm, spoiled={trial: None}, is_proposal_free=frozenset({trial}))
+    return replace(calm, spoiled={trial: None}, free_proposals=frozenset({trial}))
 
 
 SICK: Final[dict[str, str | None]] = {
