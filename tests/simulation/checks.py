@@ -19,6 +19,7 @@ from service.tuning.events import (
 )
 from service.tuning.history import History
 from service.tuning.ledger import read_ledger
+from service.tuning.retention import SPARE
 from tests.integration.mlflow_peer import expected_points
 from tests.simulation.mlflow import Server
 from tests.simulation.training import Truth
@@ -90,7 +91,10 @@ def _attempts_follow(records: list[Record]) -> Iterator[str]:
 
 
 def _little_is_redone(machine: Machine) -> Iterator[str]:
-    """Each start goes back by at most one checkpoint interval; by one more for each checkpoint that was damaged."""
+    """Each start goes back by at most one checkpoint interval; by one more where a checkpoint was damaged.
+
+    A live trial keeps two, so that a trial begins anew where more of its checkpoints were damaged.
+    """
     saves = sorted(machine.saves)
     reached: dict[int, int] = {}
     for kind, trial, epoch in machine.training.truth.history:
@@ -99,7 +103,7 @@ def _little_is_redone(machine: Machine) -> Iterator[str]:
         elif trial not in machine.exploiting:
             damaged = sum(path.startswith(f"checkpoints/{trial}/") for path in machine.damaged)
             before = [s for s in [0, *saves] if s < reached.get(trial, 0)][-1 - damaged :]
-            if before and epoch < before[0]:
+            if before and damaged < SPARE and epoch < before[0]:
                 yield f"trial {trial} starts at {epoch} after {reached[trial]}, saves at {saves}, {damaged} damaged"
 
 
