@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+LIVED_WELL_S: Final = 600.0  # a job that was killed after so long is no job that dies again and again
 LEAVE_S: Final = 5.0  # what the job started gets this long to end by itself once the job is gone
 
 
@@ -68,16 +69,28 @@ class Supervisor:
         sys.stdout.write("started")
         sys.stdout.flush()
         os.close(1)
+        left, began = self._restarts, time.monotonic()
         code = self._wait()
-        while code < 0 and self._restarts and not self._shall_end():
-            self._restarts -= 1
+        while code < 0 and not self._shall_end():
+            if time.monotonic() - began > LIVED_WELL_S:
+                left = self._restarts
+            if not left:
+                break
+            left, began = left - 1, time.monotonic()
             self._log(f"the job was killed by {signal.Signals(-code).name}; it is started again")
-            record = self._start(argv)
+            record = self._start_patiently(argv)
             if self._shall_end() and self._job is not None:
                 self._job.send_signal(signal.SIGINT)
             code = self._wait()
         self._write({**record, "exit_code": code, "ended_at": time.time()})
         return 0
+
+    def _start_patiently(self, argv: list[str]) -> dict[str, Any]:
+        while True:
+            try:
+                return self._start(argv)
+            except OSError:  # no memory for another process, or a log on storage that is away
+                time.sleep(1.0)
 
     def _start(self, argv: list[str]) -> dict[str, Any]:
         with self._log_path.open("ab") as log:
@@ -140,7 +153,7 @@ def _others_of_session() -> list[int]:
     session, found = os.getsid(0), []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, IndexError):
-            state, _, _, owner = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+            state, _, _, owner = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[:4]
             if int(owner) == session and state != "Z" and int(entry.name) != os.getpid():
                 found.append(int(entry.name))
     return found

@@ -65,7 +65,8 @@ class LocalBackend:
         status = self._status_of(job_id, record)
         if status.state.is_over:
             return status
-        (self._job_folder(job_id) / f"stop-{record['attempt']}").touch()
+        with suppress(OSError):  # it has to end, even where that cannot be noted
+            (self._job_folder(job_id) / f"stop-{record['attempt']}").touch()
         record = self._known(job_id)  # it may have been started again a moment ago
         process = _process(record["pid"], record["mark"])
         if process is not None and not (wait_s > 0 and _end(process, signal.SIGINT, wait_s)):

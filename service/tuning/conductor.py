@@ -25,7 +25,7 @@ from service.tuning.events import (
     SweepPaused,
     TrialEnded,
 )
-from service.tuning.history import History, Status
+from service.tuning.history import History, Status, Trial
 from service.tuning.ledger import Ledger
 from service.tuning.patience import patiently
 from service.tuning.retention import RetentionPolicy, expendable
@@ -150,17 +150,19 @@ class Conductor:
     def sweep_up(self) -> None:
         """Delete checkpoint files that the record does not name: left by a driver or workers that were cut off."""
         with self.lock:
-            trials = self.history.trials
-            for trial in trials:
-                self._storage.tidy(f"checkpoints/{trial.number}")
-            known = {c.path for t in trials for c in (*t.checkpoints, *t.superseded)}
-            found = [
-                f"checkpoints/{t.number}/{n}" for t in trials for n in self._storage.names(f"checkpoints/{t.number}")
-            ]
-            for path in found:
-                if path not in known:
-                    with contextlib.suppress(OSError):
-                        self._storage.delete(path)
+            for trial in self.history.trials:
+                with contextlib.suppress(OSError):  # what cannot be taken away now is so at the sweep's end
+                    self._sweep_up_after(trial)
+
+    def _sweep_up_after(self, trial: Trial) -> None:
+        folder = f"checkpoints/{trial.number}"
+        known = {checkpoint.path for checkpoint in (*trial.checkpoints, *trial.superseded)}
+        stray = [path for name in self._storage.names(folder) if (path := f"{folder}/{name}") not in known]
+        self._ledger.check_lease()  # a driver that has slept would take its successor's checkpoints away
+        self._storage.tidy(folder)
+        for path in stray:
+            self._ledger.check_lease()
+            self._storage.delete(path)
 
     def end(self, pause_reason: str | None) -> None:
         """Close the record: the sweep is paused for `pause_reason`, or over as `finished` says."""

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,7 @@ from service.tuning.storage import FolderStorage
 from service.tuning.sweep_driver import TAKEN, UNRUNNABLE, Driver
 
 log: Final = logging.getLogger(__name__)
+APPEARS_S: Final = 60.0
 TERM_GRACE_S: Final = 20.0  # Kubernetes gives 30 s between SIGTERM and SIGKILL
 
 
@@ -34,11 +36,11 @@ def _listen(driver: Driver) -> None:
         if driver.signals > 1:
             threading.Thread(target=driver.leave, daemon=True).start()
             return
-        driver.pause(f"received {signal.Signals(number).name}")
-        if number == signal.SIGTERM:
+        if number == signal.SIGTERM:  # first, since storage may hold up what follows
             timer = threading.Timer(TERM_GRACE_S, driver.leave)
             timer.daemon = True
             timer.start()
+        driver.pause(f"received {signal.Signals(number).name}")
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
@@ -48,12 +50,10 @@ def main(argv: list[str] | None = None) -> int:
     """Run the sweep that the command line names."""
     args = _parser().parse_args(argv)
     folder: Path = args.storage.resolve()
-    if not folder.is_dir():
+    if not _appears(folder):
         sys.stderr.write(f"{folder} does not exist; `tuneyard list` shows the sweeps that do\n")
         return UNRUNNABLE
-    (folder / "logs").mkdir(exist_ok=True)
-    form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-    logging.basicConfig(filename=folder / "logs" / "driver.log", level=logging.INFO, format=form)
+    patiently(lambda: _log_to(folder), "opening the log")
     try:
         lease = patiently(lambda: take(FolderStorage(folder)), "taking the sweep")
         try:
@@ -68,6 +68,20 @@ def main(argv: list[str] | None = None) -> int:
         log.exception("the sweep cannot run")
         sys.stderr.write(f"{error}\n")
         return UNRUNNABLE
+
+
+def _appears(folder: Path) -> bool:
+    """Whether the sweep's folder is there, or comes back: a driver may be started again while storage is away."""
+    deadline = time.monotonic() + APPEARS_S
+    while not folder.is_dir() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return folder.is_dir()
+
+
+def _log_to(folder: Path) -> None:
+    (folder / "logs").mkdir(exist_ok=True)
+    form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(filename=folder / "logs" / "driver.log", level=logging.INFO, format=form)
 
 
 def _drive(folder: Path, args: argparse.Namespace, lease: Lease) -> int:

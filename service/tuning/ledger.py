@@ -63,7 +63,7 @@ class Ledger:
     def __init__(
         self, storage: Storage, clock: Callable[[], float], check_lease: Callable[[], None] = lambda: None
     ) -> None:
-        self._storage, self._clock, self._check_lease = storage, clock, check_lease
+        self._storage, self._clock, self.check_lease = storage, clock, check_lease
         self._commits: list[Segment] = []  # since the last merge
         self._next = 0
         self._at = 0.0
@@ -87,9 +87,9 @@ class Ledger:
         self._at = max(now, self._at)  # a clock that jumps back must not reorder history
         records = [Record(self._next + i, self._at, event) for i, event in enumerate(events)]
         segment = Segment(self._next)
-        self._check_lease()
+        self.check_lease()
         self._create(segment, _pack(records))
-        self._check_lease()  # where it fails, what was written stands in a merged segment already, or is read by no one
+        self.check_lease()  # where it fails, what was written stands in a merged segment already, or is read by no one
         self._commits.append(segment)
         self._next += len(records)
         if len(self._commits) >= MERGE_AFTER:
@@ -112,9 +112,9 @@ class Ledger:
         merged = Segment(self._commits[0].first, self._next - 1)
         records = [record for segment in self._commits for record in _unpack(self._storage.read(segment.name), segment)]
         self._storage.create(merged.name, _pack(records))
-        for segment in self._commits:
+        taken_in, self._commits = self._commits, []
+        for segment in taken_in:
             self._storage.delete(segment.name)
-        self._commits = []
 
 
 class LedgerTail:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ from service.tuning.conductor import CONFIG_NAME, Conductor
 from service.tuning.events import Artifacts, SweepEnded
 from service.tuning.history import History
 from service.tuning.ledger import read_ledger
+from service.tuning.patience import patiently
 from service.tuning.retention import best_checkpoint
 from service.tuning.storage import FolderStorage
 
@@ -30,8 +32,10 @@ def leave_report(conductor: Conductor, spec: SweepSpec, folder: Path, warnings: 
     ended = None if finished is None else SweepEnded(finished.ending, finished.reason)
     try:
         with conductor.lock:
-            names = write_report(folder, spec, ended=ended, warnings=warnings)
-            conductor.commit([Artifacts(None, tuple(names)), *_best_artifacts(conductor.history, spec)])
+            conductor.commit(_best_artifacts(conductor.history, spec))
+            write = partial(write_report, folder, spec, ended=ended, warnings=warnings)
+            names = patiently(write, "writing the report", until=lambda: conductor.is_giving_up)
+            conductor.commit([Artifacts(None, tuple(names))])
     except Exception as error:  # a report that fails must not fail a sweep whose results are all there
         log.exception("no report")
         return [f"the report could not be written: {error}; `tuneyard report` tries again"]

@@ -8,9 +8,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import uuid
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
+
+_PROBE: Final = "probe"
+TROUBLE: Final = frozenset(  # what storage that is full or away says, on a local disk or a network file system
+    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.EAGAIN, errno.ETIMEDOUT, errno.ENODEV,
+     errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENXIO, errno.ENETDOWN, errno.ENETUNREACH}
+)  # fmt: skip
 
 
 class Storage(Protocol):
@@ -93,6 +100,15 @@ class FolderStorage:
         """Remove the temporary files right in `folder`; a writer that is at work there has to write again."""
         for path in (self.root / folder).glob(".*.tmp"):
             path.unlink(missing_ok=True)
+
+    def takes(self, size_bytes: int) -> bool:
+        """Whether a file of this size could be written now."""
+        try:
+            self.replace(_PROBE, b"?")
+            self.delete(_PROBE)
+            return shutil.disk_usage(self._root).free > size_bytes
+        except OSError:
+            return False
 
     def settle(self, folder: str) -> None:
         """Make the names in `folder` durable, whoever has written them."""

@@ -7,20 +7,19 @@ import json
 import logging
 import math
 import os
-import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
-from service.errors import Fault, LedgerDamagedError, SweepRunningError, TuneyardError
+from service.errors import Fault, SweepRunningError, TuneyardError
 from service.spec import SweepSpec
 from service.tuning import ray_environment
 from service.tuning.assembly import Parts, build, first_points
 from service.tuning.clock import steady_clock
 from service.tuning.conductor import Conductor
-from service.tuning.events import AttemptStarted, DriverStarted, Record, SweepEnded, SweepStarted
+from service.tuning.events import AttemptStarted, SweepStarted
 from service.tuning.history import History
 from service.tuning.lease import Lease
 from service.tuning.ledger import Ledger
@@ -30,8 +29,8 @@ from service.tuning.progress import snapshot
 from service.tuning.signature_request import request_of
 from service.tuning.storage import FolderStorage
 from service.tuning.sweep_folder import DRAIN_FILE, FOLDERS, PROGRESS_FILE, WARM_UP, Job, read_job, write_job
+from service.tuning.taking_over import driver_started, take_over
 from service.tuning.tracker_process import TrackerProcess
-from service.tuning.tracking_cursor import read_cursor
 from service.tuning.watchdog import Watchdog
 
 log: Final = logging.getLogger(__name__)
@@ -57,7 +56,7 @@ class Driver:
         self.parts: Parts = build(self.spec, history, self.job.defaults)
         self.conductor = Conductor(self.parts.decider, ledger, self.storage, self.parts.retention, clock)
         self.warnings = self.parts.decider.warnings
-        self.watchdog = Watchdog(self.spec.failure.report_timeout_s)
+        self.watchdog = Watchdog(self.spec.failure.report_timeout_s, is_excused=self._storage_refuses)
         self.pause_reason: str | None = None
         self.state = "starting"
         self.faults: list[dict[str, Any]] = []
@@ -82,14 +81,19 @@ class Driver:
         request = request_of(self.spec.fit, parameters, max_epochs=self.spec.max_epochs, code_root=root)
         return {WARM_UP: request if checks else None, "is_first": is_first}
 
-    def ready(self, message: dict[str, Any]) -> None:
-        """A worker is warm. The sweep begins with what the first one has found, or ends before it has begun."""
-        log.info("a worker is warm")
-        self._lost_warm_ups, self._has_warmed = 0, True
+    def ready(self, message: dict[str, Any]) -> bool:
+        """A worker says that it is warm; whether it is. With what the first one found the sweep begins, or is refused."""
         if message["faults"]:
+            cause = str(message["faults"][0]["message"])
+            if self._has_warmed and self.worker_lost(cause):
+                log.warning("a worker that came later cannot import what it has to train: %s", cause)
+                return False
             self.faults = self.faults or message["faults"]
             self.conductor.give_up()
-        elif message["is_first"]:
+            return True
+        log.info("a worker is warm")
+        self._lost_warm_ups, self._has_warmed = 0, True
+        if message["is_first"]:
             if message["defaults"]:
                 self.job = replace(self.job, defaults=message["defaults"])
                 patiently(lambda: write_job(self.folder, self.job), "writing the job")
@@ -98,24 +102,32 @@ class Driver:
                 self.warnings[:] = [w for w in self.warnings if w not in self.parts.point_warnings] + list(warnings)
             self._begin()
             self.state, self.conductor.is_open = "running", True
+        return True
 
     def worker_lost(self, cause: str) -> bool:
         """A worker was lost before it was warm; whether to try once more. Again and again, that is no accident."""
         self._lost_warm_ups += 1
         if self._lost_warm_ups <= (MAX_LOST_LATER if self._has_warmed else MAX_LOST_WARM_UPS):
             return True
-        fault = Fault("workers die while they import what they have to train", "fit", given=cause)
-        self.ready({"faults": [asdict(fault)]})
+        fault = Fault("workers break while they import what they have to train", "fit", given=cause)
+        self.faults = self.faults or [asdict(fault)]
+        self.conductor.give_up()
         return False
 
     def _begin(self) -> None:
         """Put on record that the sweep has begun, or that nothing of an earlier driver runs any more."""
+        patiently(self.lease.check, "asking for the lease")  # it may have slept for longer than the lease lasts
         if self.history.sequence == 0:
             self.conductor.commit([SweepStarted(self.job.sweep_id, self.job.spec, self.job.facts)])
             self.conductor.commit([driver_started(self.lease)])
         self.conductor.interrupt_running("the driver before was lost")
         self.conductor.sweep_up()
         patiently(lambda: self.storage.delete(DRAIN_FILE), "removing the drain mark")
+
+    def _storage_refuses(self) -> bool:
+        """Whether workers that are silent may be waiting for storage, rather than hang."""
+        sizes = [checkpoint.size_bytes for trial in self.history.unfinished() for checkpoint in trial.checkpoints]
+        return not self.storage.takes(2 * max(sizes, default=0))
 
     def lose(self, error: SweepRunningError) -> None:
         """Another driver has the sweep: end at once, and write nothing more."""
@@ -129,6 +141,8 @@ class Driver:
 
     def pause(self, reason: str) -> None:
         """Let every running attempt save with its next report, and start no other."""
+        if self.has_lost or self.history.ended is not None:
+            return
         self.pause_reason = self.pause_reason or reason
         with contextlib.suppress(OSError):  # then running attempts save at their next checkpoint epoch only
             self.storage.replace(DRAIN_FILE, reason.encode())
@@ -140,7 +154,9 @@ class Driver:
             self.conductor.give_up()  # storage that is away is not waited for
             with contextlib.suppress(OSError, TuneyardError):
                 if self.history.ended is not None:
-                    os._exit(OVER)
+                    self.state, self.is_final = self.history.ended.ending, True
+                    self.write_progress()
+                    os._exit(OVER if self.state == "completed" else FAILED)
                 reason = self.pause_reason or "told to leave"
                 self.conductor.interrupt_running(reason)
                 self.conductor.end(reason)
@@ -154,6 +170,8 @@ class Driver:
         ended = self.history.ended
         ending = "failed" if ended is None else ended.ending
         self.state = ending
+        self.conductor.sweep_up()
+        self._tidy()
         with TrackerProcess(self.folder, self.home) as tracker:
             tracker.finish(self.history.sequence, self._note_tracking)
         self.is_final = True
@@ -278,7 +296,8 @@ class Driver:
         finished = self.conductor.finished
         self.pause_reason = None
         self.warnings += leave_report(self.conductor, self.spec, self.folder, self.warnings)
-        self.conductor.end(None)
+        if self.history.ended is None:
+            self.conductor.end(None)
         self.conductor.sweep_up()
         self._tidy()
         self.state = finished.ending
@@ -294,10 +313,10 @@ class Driver:
 
         def loop() -> None:
             while not over.wait(PROGRESS_PERIOD_S):
-                tracker.revive()
-                if self.tracking["delivered"] is None:
-                    self.tracking = {"delivered": None, "lag": tracker.lag(self.history.sequence)}
-                with contextlib.suppress(OSError):  # a full disk must not end the sweep; the next snapshot tries again
+                with contextlib.suppress(OSError):  # a full disk must not end the sweep; the next round tries again
+                    tracker.revive()
+                    if self.tracking["delivered"] is None:
+                        self.tracking = {"delivered": None, "lag": tracker.lag(self.history.sequence)}
                     self.write_progress()
 
         self._say()
@@ -315,27 +334,3 @@ def _checkpoint_fields(started: AttemptStarted) -> dict[str, Any] | None:
     if saved is None:
         return None
     return {"path": saved.path, "epoch": saved.epoch, "size_bytes": saved.size_bytes, "digest": saved.digest}
-
-
-def driver_started(lease: Lease) -> DriverStarted:
-    """The record of a driver's first act."""
-    return DriverStarted(lease.epoch, socket.gethostname(), os.getpid())
-
-
-def take_over(ledger: Ledger, folder: Path, lease: Lease) -> list[Record]:
-    """The records of the sweep so far, closed by this driver's own first one: whoever came before can add no more.
-
-    LedgerDamagedError where they cannot be trusted; none for a sweep that has not begun.
-    """
-    while True:
-        records = ledger.open()
-        seen = read_cursor(folder).seen
-        if seen > len(records):
-            msg = f"MLflow has heard of {seen} records, but only {len(records)} can be read; the others are lost. "
-            raise LedgerDamagedError(msg + "The sweep does not go on: restore the ledger folder from a backup")
-        if not records or any(isinstance(record.event, SweepEnded) for record in records):
-            return records
-        try:
-            return records + patiently(lambda: ledger.append([driver_started(lease)]), "writing the ledger")
-        except SweepRunningError:
-            lease.check()  # still ours: a driver that was only asleep has just written its last record

@@ -33,8 +33,7 @@ class Job:
 
 
 def write_job(folder: Path, job: Job) -> None:
-    """Put `job` into its sweep's folder, which is made where it is not there yet."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Put `job` into its sweep's folder, which is there: making it would hide what a mount holds."""
     FolderStorage(folder).replace(JOB_FILE, json.dumps(asdict(job), indent=1).encode())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
 
-from service.tuning.tracking_cursor import read_cursor, scratch_of
+from service.tuning.tracking_cursor import only_tracker, read_cursor, scratch_of
 
 POLL_S: Final = 0.1
 REVIVE_S: Final = 5.0
@@ -50,7 +51,9 @@ class TrackerProcess:
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
-        shutil.rmtree(scratch_of(self._folder), ignore_errors=True)  # of one that was killed
+        with contextlib.suppress(OSError), only_tracker(self._folder, lambda: False) as is_free:
+            if is_free:
+                shutil.rmtree(scratch_of(self._folder), ignore_errors=True)  # of one that was killed
 
     def lag(self, sequence: int) -> int:
         """How many records of the first `sequence` have not reached MLflow yet."""

@@ -188,8 +188,11 @@ class Tracker:
             uri = self._outbox.known.uri
             self._uri = uri or store_uri(self._home)
             store = self._world.open_store(self._home, uri)
-            self._carrier = Carrier(store, self._outbox, self._folder, self._start, self._world.clock)
             self._save()  # so that a tracker after this one knows that it is not the first
+            if self._written is None:
+                msg = "tracking.json cannot be written yet"
+                raise UnavailableError(msg)
+            self._carrier = Carrier(store, self._outbox, self._folder, self._start, self._world.clock)
         return self._carrier
 
     def _save(self) -> None:
@@ -250,7 +253,7 @@ def _scratch(folder: Path) -> Iterator[None]:
 
 
 def _log_to(folder: Path) -> None:
-    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    (folder / "logs").mkdir(exist_ok=True)
     handler = logging.handlers.RotatingFileHandler(folder / "logs" / "tracking.log", maxBytes=5_000_000, backupCount=1)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

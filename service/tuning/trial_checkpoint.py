@@ -12,7 +12,7 @@ from service.errors import CheckpointError
 from service.tuning.assignment import Assignment
 from service.tuning.events import Checkpoint
 from service.tuning.patience import patiently
-from service.tuning.storage import prepared, sync_folder
+from service.tuning.storage import TROUBLE, prepared, sync_folder
 
 _BLOCK: Final = 1 << 20
 
@@ -35,7 +35,7 @@ def _write(assignment: Assignment, epoch: int, save: Callable[[str], None]) -> C
     target = Path(prepared(assignment.storage, relative))
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        save(str(temporary))
+        _save(save, temporary)
         with temporary.open("rb+") as file:
             digest = hashlib.blake2b(digest_size=16)
             while block := file.read(_BLOCK):
@@ -47,6 +47,17 @@ def _write(assignment: Assignment, epoch: int, save: Callable[[str], None]) -> C
     finally:
         temporary.unlink(missing_ok=True)
     return Checkpoint(relative, epoch, size, digest.hexdigest())
+
+
+def _save(save: Callable[[str], None], path: Path) -> None:
+    """Call the user's hooks: what they raise is theirs, unless it is what storage says that is full or away."""
+    try:
+        save(str(path))
+    except OSError as error:
+        if error.errno in TROUBLE or not path.parent.is_dir():
+            raise
+        msg = f"saving the checkpoint failed: {type(error).__name__}: {error}"
+        raise RuntimeError(msg) from error
 
 
 def verified_path(storage: Path, checkpoint: Checkpoint) -> Path:

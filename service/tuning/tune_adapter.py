@@ -112,8 +112,8 @@ class Owner(Protocol):
     def warm_up(self, slot: int) -> dict[str, Any]:
         """The first task of the worker in `slot`."""
 
-    def ready(self, message: dict[str, Any]) -> None:
-        """A worker is warm, and may have checked the sweep's signatures."""
+    def ready(self, message: dict[str, Any]) -> bool:
+        """A worker says that it is warm, and may have checked the sweep's signatures; whether it can be used."""
 
     def worker_lost(self, cause: str) -> bool:
         """A worker was lost before it was warm; whether to try once more."""
@@ -220,13 +220,14 @@ class SweepScheduler(TrialScheduler):  # type: ignore[misc]  # ray ships no type
     def _receive(self, message: dict[str, Any], slot: int) -> bool:
         if message["kind"] == "ready":
             self._searcher.worker_ready(slot, message["pid"], message["node"])
-            self._owner.ready(message)
+            if not self._owner.ready(message):
+                self._searcher.warm_up_again(slot)
             return False
         trial, attempt = message["trial"], message["attempt"]
-        self._watchdog.heard((trial, attempt))
         goes_on = False
         match message["kind"], message.get("failure"):
             case "report", _:
+                self._watchdog.heard((trial, attempt))
                 goes_on = self._conductor.report(_arrival(message))
             case "over", _:
                 self._conductor.attempt_over(trial, attempt)

@@ -12,6 +12,7 @@ import os
 import queue
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, ClassVar, Final
@@ -24,6 +25,7 @@ from service.tuning.events import Params
 from service.tuning.sweep_folder import DEFAULT_RUNNER, WARM_UP
 
 FIT_END_TIMEOUT_S: Final = 60.0  # a fit that does not end this long after its last report has hung: leave the process
+PAUSE_S: Final = 2.0
 GO_ON: Final = True
 END: Final = False
 Message = dict[str, Any]
@@ -85,6 +87,8 @@ class _WarmUp:
                 faults, defaults = self._check()
         except BaseException as error:  # noqa: BLE001  # the user's environment may be broken in any way
             faults = [Fault(f"a worker cannot import what it has to train: {type(error).__name__}: {error}", "fit")]
+            if not self._is_first:
+                time.sleep(PAUSE_S)  # the storage of the code may be away
         said = {"faults": [asdict(fault) for fault in faults], "defaults": defaults}
         place = {"pid": os.getpid(), "node": get_runtime_context().get_node_id()}
         return {"kind": "ready", "is_first": self._is_first, **place, **said}

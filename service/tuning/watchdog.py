@@ -25,11 +25,13 @@ class Watchdog:
 
     timeout_s: float | None
     kill: Callable[[int, str], None] | None = None  # process id, node
+    is_excused: Callable[[], bool] = lambda: False  # whether workers wait for something that is not their fault
     clock: Callable[[], float] = time.monotonic
     _time_s: float = 0.0
     _ticked_at: float | None = None
     _longest_s: float = math.inf  # silence that a report has ended; inf before the first
     _heard: dict[Attempt, tuple[float, int, str]] = field(default_factory=dict)  # `_time_s`, process id, node
+    _allowances: dict[int, float] = field(default_factory=dict)  # trial -> what it may be longer than the limit
     _hung: dict[Attempt, float] = field(default_factory=dict)  # what they were allowed
 
     @property
@@ -60,12 +62,15 @@ class Watchdog:
         if self._ticked_at is not None:
             self._time_s += min(now - self._ticked_at, 1.0)
         self._ticked_at = now
-        limit_s = self.limit_s
         for attempt, (heard_at, pid, node) in list(self._heard.items()):
+            limit_s = self.limit_s * self._allowances.get(attempt[0], 1.0)
             if self._time_s - heard_at > limit_s and self.kill is not None:
-                log.warning(
-                    "trial %d: no report for %.0f s, so its worker %d is killed", attempt[0], limit_s, pid
-                )
+                if self.is_excused():
+                    self._heard = {key: (self._time_s, place, at) for key, (_, place, at) in self._heard.items()}
+                    return
+                if self.timeout_s is None:  # it may be slow by its nature: the next attempt gets twice the time
+                    self._allowances[attempt[0]] = 2.0 * self._allowances.get(attempt[0], 1.0)
+                log.warning("trial %d: no report for %.0f s, so its worker %d is killed", attempt[0], limit_s, pid)
                 del self._heard[attempt]
                 self._hung[attempt] = limit_s
                 self.kill(pid, node)

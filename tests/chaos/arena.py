@@ -110,6 +110,7 @@ class Arena:
         every = f"checkpoints: {{every_epochs: {self.interval}}}\n"
         text = _SWEEP + VARIANTS[self.variant] + every + sections
         spec = parse_sweep(text, file="sweep.yaml", root=self.home)
+        self.folder.mkdir(parents=True, exist_ok=True)
         write_job(self.folder, Job(self.folder.name, spec.to_dict(), runner=self.runner))
         (self.place / "plan.json").write_text(json.dumps(self.plan))
 

@@ -13,11 +13,15 @@ class World:
 
     timeout_s: float | None
     now: float = 0.0
+    is_excused: bool = False
     killed: list[tuple[int, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.dog = Watchdog(self.timeout_s, lambda pid, node: self.killed.append((pid, node)), lambda: self.now)
+        self.dog = Watchdog(self.timeout_s, self._kill, is_excused=lambda: self.is_excused, clock=lambda: self.now)
         self.dog.tick()
+
+    def _kill(self, pid: int, node: str) -> None:
+        self.killed.append((pid, node))
 
     def wait(self, seconds: int) -> None:
         for _ in range(seconds):
@@ -84,3 +88,28 @@ def test_an_attempt_that_is_over_is_not_watched() -> None:
     world.dog.heard((0, 1))
     world.wait(100)
     assert world.killed == []
+
+
+def test_who_waits_for_storage_does_not_hang() -> None:
+    world = World(30, is_excused=True)
+    world.dog.watch((0, 1), 17, "node")
+    world.wait(100)
+    assert world.killed == []
+    world.is_excused = False
+    world.wait(31)
+    assert world.killed == [(17, "node")]
+
+
+def test_a_trial_that_was_taken_for_hung_gets_twice_the_time() -> None:
+    world = World(None)
+    world.dog.watch((0, 1), 17, "node")
+    world.wait(1)
+    world.dog.heard((0, 1))
+    world.wait(601)
+    assert world.killed == [(17, "node")]
+    world.dog.forget((0, 1))
+    world.dog.watch((0, 2), 18, "node")
+    world.wait(1200)
+    assert len(world.killed) == 1
+    world.wait(1)
+    assert world.killed[1:] == [(18, "node")]
