@@ -82,7 +82,7 @@ class Driver:
         return {WARM_UP: request if checks else None, "is_first": is_first}
 
     def ready(self, message: dict[str, Any]) -> bool:
-        """A worker says that it is warm; whether it is. With what the first one found the sweep begins, or is refused."""
+        """A worker says that it is warm; whether it is. What the first one found begins the sweep, or refuses it."""
         if message["faults"]:
             cause = str(message["faults"][0]["message"])
             if self._has_warmed and self.worker_lost(cause):
