@@ -56,7 +56,7 @@ class Trial:
     attempt: int = 0  # attempts started so far
     restarts: int = 0  # attempts that ended by the user's own exception, or hung
     interruptions: int = 0  # attempts that ended by something that is not the trial's fault
-    losses_in_a_row: int = 0  # interruptions since the last report
+    losses_in_a_row: int = 0  # workers lost since the last sign of life
     curve: dict[int, Observation] = field(default_factory=dict)
     metrics: dict[int, dict[str, float]] = field(default_factory=dict)
     seconds: float = 0.0
@@ -145,6 +145,7 @@ class History:
                 self._report(event)
             case CheckpointSaved():
                 self.trials[event.trial].keep(event.checkpoint)
+                self.trials[event.trial].losses_in_a_row = 0
             case CheckpointsDropped():
                 self._drop(frozenset(event.paths))
             case AttemptEnded():
@@ -201,7 +202,7 @@ class History:
         trial.restarts += event.kind in ("user", "hung")
         if event.kind in ("infrastructure", "checkpoint"):
             trial.interruptions += 1
-            trial.losses_in_a_row += 1
+            trial.losses_in_a_row += event.kind == "infrastructure"
 
     def _end_trial(self, event: TrialEnded, at: float) -> None:
         trial = self.trials[event.trial]
