@@ -126,8 +126,8 @@ def test_a_driver_that_is_killed_is_followed_by_another(long_run: subprocess.Pop
     first, over = json.loads(path.read_text())["pid"], ended_trials(home)
     os.kill(first, signal.SIGKILL)
     wait_until(lambda: json.loads(path.read_text())["pid"] != first and ended_trials(home) > over)
+    wait_until(lambda: json.loads(tuneyard("list", "--json").stdout)[0]["state"] == "running")
     assert long_run.poll() is None
-    assert json.loads(tuneyard("list", "--json").stdout)[0]["state"] == "running"
     assert tuneyard("stop", "long").returncode == 0
     assert long_run.wait(60) != 0
     assert last_object((home / "out").read_text())["state"] == "paused"
