@@ -313,6 +313,7 @@ class Machine:
             self.tracker, code = None, None
             self.disk.disarm()
         if code == DELIVERED and self.is_over:
+            FolderStorage(self.folder).tidy("")  # as the tracker's process does when it ends
             return
         if code is not None:
             self.tracker = None
