@@ -92,6 +92,7 @@ class Tracker:
         self._last_record_at = self._world.clock()
         self.pause_s = 0.0  # how long to wait before the next step
         self._idle_since: float | None = None
+        self._is_blind = False  # the ledger could not be read just now
         self.is_told_to_stop = False
 
     def run(self) -> int:
@@ -114,8 +115,11 @@ class Tracker:
     def _read(self) -> bool:
         """Fold the next slice of the ledger; whether there was any."""
         if not self._backlog:
-            with contextlib.suppress(OSError):  # storage is away: there is no news until it is back
+            try:
                 self._backlog.extend(self._tail.read_new())
+                self._is_blind = False
+            except OSError as error:  # storage is away: nobody knows what is owed until it is back
+                self._is_blind, self._error = True, f"the ledger cannot be read: {error}"
         if not self._backlog:
             return False
         self._last_record_at = self._world.clock()
@@ -142,6 +146,8 @@ class Tracker:
 
     def _is_delivered(self) -> bool:
         """Whether nothing is owed, and the cursor says so; an empty ledger owes nothing."""
+        if self._is_blind:
+            return False
         return self._outbox.subject is None or (self._written is not None and self._written.is_delivered)
 
     def _is_out_of_time(self) -> bool:

@@ -288,10 +288,11 @@ class Machine:
 
     def renew(self) -> None:
         """The heartbeat, and the snapshot beside it."""
-        if self.driver is not None:
+        driver = self.driver
+        if driver is not None:
             with self.mortal(), contextlib.suppress(OSError):
-                self.driver.lease.renew()
-                self.driver.write_progress()
+                driver.lease.renew()
+                driver.write_progress()
         if not self.is_over:
             self.at(RENEW_S, self.renew)
 
