@@ -85,7 +85,7 @@ class Driver:
         """A worker says that it is warm; whether it is. What the first one found begins the sweep, or refuses it."""
         if message["faults"]:
             cause = str(message["faults"][0]["message"])
-            if self._has_warmed and self.worker_lost(cause):
+            if self.conductor.is_open and self.worker_lost(cause):
                 log.warning("a worker that came later cannot import what it has to train: %s", cause)
                 return False
             self.faults = self.faults or message["faults"]

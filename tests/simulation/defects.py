@@ -140,9 +140,9 @@ def take_any_lease() -> Sequence[Patch]:
     return [patch("service.tuning.lease._await_end", lambda *_: None)]
 
 
-def overwrite_segments() -> Sequence[Patch]:
-    """A name in the ledger can be written twice."""
-    return [patch.object(FolderStorage, "create", FolderStorage.replace)]
+def fence_nobody_off() -> Sequence[Patch]:
+    """A name in the ledger can be written twice, and no driver looks whether it still has the sweep."""
+    return [patch.object(FolderStorage, "create", FolderStorage.replace), *ignore_the_lease()]
 
 
 def forget_what_ran() -> Sequence[Patch]:
@@ -186,7 +186,7 @@ DEFECTS: dict[str, Callable[[], Sequence[Patch]]] = {
         skip_the_sync_of_files, skip_the_sync_of_folders, acknowledge_before_writing, reuse_the_attempt_number,
         take_late_messages, drop_the_idempotency_key, stamp_points_when_they_are_sent, take_a_lost_reply_for_done,
         move_the_cursor_before_delivery, swallow_nan, retry_out_of_memory, ignore_the_lease, take_any_lease,
-        overwrite_segments, forget_what_ran, trust_any_checkpoint, keep_one_checkpoint, go_on_without_the_damaged_rest,
+        fence_nobody_off, forget_what_ran, trust_any_checkpoint, keep_one_checkpoint, go_on_without_the_damaged_rest,
         leave_half_written_files,
     )
 }  # fmt: skip
