@@ -11,7 +11,7 @@ from service import plugins
 from service.objective import Objective, Objectives
 from service.space import Choice, Params, Real, Space
 from service.tuning.history import History
-from service.tuning.strategy import Scheduler
+from service.tuning.strategy import Problem, Scheduler
 from tests.simulator import Curves, Simulation, Task
 
 ONE = Objectives((Objective("loss"),))
@@ -22,7 +22,8 @@ def built(
     name: str, options: dict[str, Any], objectives: Objectives = ONE, *, max_epochs: int = 27, seed: int = 0
 ) -> Scheduler:
     module = plugins.find("schedulers", name)
-    found: Scheduler = module.build(module.Options(max_epochs=max_epochs, **options), objectives, SPACE, seed)
+    parsed = module.Options(max_epochs=max_epochs, **options)
+    found: Scheduler = module.build(parsed, Problem(SPACE, objectives, module.rungs(parsed), seed))
     return found
 
 

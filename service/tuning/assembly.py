@@ -14,7 +14,7 @@ from service.tuning.events import Params
 from service.tuning.history import History
 from service.tuning.limits import Limits
 from service.tuning.retention import RetentionPolicy
-from service.tuning.strategy import Scheduler, Searcher
+from service.tuning.strategy import Problem, Scheduler, Searcher
 
 SAVES_PER_TRIAL: Final = 10  # for schedulers without inner rungs: a restart loses at most a tenth of a trial
 
@@ -32,12 +32,12 @@ class Parts:
 
 def build(spec: SweepSpec, history: History, defaults: Mapping[str, Any]) -> Parts:
     """The parts of `spec`, ready to go on from `history`."""
-    space, objectives = spec.space, spec.objectives
-    searcher = find("searchers", spec.search.name).build(spec.search_options(), space, objectives, spec.seed)
     options = spec.scheduler_options()
     plugin = find("schedulers", spec.scheduler.name)
-    scheduler = plugin.build(options, objectives, space, spec.seed)
     rungs = tuple(plugin.rungs(options))
+    problem = Problem(spec.space, spec.objectives, rungs, spec.seed)
+    searcher = find("searchers", spec.search.name).build(spec.search_options(), problem)
+    scheduler = plugin.build(options, problem)
     points, warnings = first_points(spec, defaults)
     decider = Decider(
         searcher=cast("Searcher", searcher),
@@ -45,7 +45,7 @@ def build(spec: SweepSpec, history: History, defaults: Mapping[str, Any]) -> Par
         limits=limits_of(spec),
         history=history,
         first_points=points,
-        space=space,
+        space=spec.space,
         seed=spec.seed,
         warnings=list(warnings),
     )

@@ -106,6 +106,7 @@ class History:
         self.target_reached_by: int | None = None
         self._alive: dict[int, Trial] = {}
         self._by_epoch: dict[int, dict[int, Observation]] = {}
+        self.observed: list[tuple[int, int]] = []  # (trial, epoch), each once, in the order in which they came
 
     @classmethod
     def of(cls, objectives: Objectives, records: Iterable[Record]) -> History:
@@ -160,6 +161,8 @@ class History:
         trial, observation = self.trials[number], self.objectives.observe(metrics)
         self.train_seconds += max(0.0, seconds - trial.seconds)
         trial.seconds = seconds
+        if epoch not in trial.curve:
+            self.observed.append((number, epoch))
         trial.curve[epoch], trial.metrics[epoch] = observation, metrics
         if trial.best_epoch == 0 or observation.dominates(trial.curve[trial.best_epoch]):
             trial.best_epoch = epoch

@@ -6,11 +6,14 @@ replaying its ledger. They may keep caches. None of their files imports ray, tor
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from service.objective import Objectives, Observation
+from service.space import Space
 from service.tuning.events import Action, Params
 from service.tuning.history import History
 
@@ -19,6 +22,36 @@ class StrictOptions(BaseModel):
     """Base of every plugin's `Options`: frozen, and a name it does not know is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+@dataclass(frozen=True, slots=True)
+class PastTrial:
+    """A trial of an earlier sweep: its params as far as this sweep's space has them, and its losses by epoch.
+
+    `params` lacks what the earlier sweep did not search or what now lies outside the space.
+    """
+
+    params: Params
+    curve: Mapping[int, Observation]
+
+
+@dataclass(frozen=True, slots=True)
+class PastSweep:
+    """What an earlier sweep with the same objectives showed; a searcher judges how well it predicts this one."""
+
+    name: str
+    trials: tuple[PastTrial, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What a searcher and a scheduler are built for. `rungs`: the scheduler's, ascending; the last is `max_epochs`."""
+
+    space: Space
+    objectives: Objectives
+    rungs: tuple[int, ...]
+    seed: int = 0
+    past: tuple[PastSweep, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 from service import plugins  # noqa: E402  # after the path is known
 from service.objective import Objective, Objectives  # noqa: E402  # as above
 from service.space import Choice, Integer, Params, Real, Space  # noqa: E402  # as above
+from service.tuning.strategy import Problem  # noqa: E402  # as above
 from tests.simulator import Curves, Simulation, best_loss  # noqa: E402  # as above
 
 OBJECTIVES = Objectives((Objective("loss"),))
@@ -96,10 +97,11 @@ TASKS: dict[str, tuple[Callable[[Params], float], Space]] = {
 def ours(searcher: str, task: str, seed: int, workers: int) -> float:
     function, space = TASKS[task]
     search, scheduler = plugins.find("searchers", searcher), plugins.find("schedulers", "fifo")
+    problem = Problem(space, OBJECTIVES, (1,), seed)
     simulation = Simulation(
         OBJECTIVES,
-        search.build(search.Options(), space, OBJECTIVES, seed),
-        scheduler.build(scheduler.Options(max_epochs=1), OBJECTIVES, space, seed),
+        search.build(search.Options(), problem),
+        scheduler.build(scheduler.Options(max_epochs=1), problem),
         Curves(lambda params, epoch: {"loss": function(params)}),  # noqa: ARG005  # a single epoch
         workers=workers,
         max_trials=EVALUATIONS,

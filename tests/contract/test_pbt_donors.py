@@ -12,6 +12,7 @@ from service.space import Choice, Integer, Real, Space
 from service.tuning.events import AttemptStarted, CheckpointSaved, Event, Reported
 from service.tuning.history import History, Status
 from service.tuning.schedulers import pbt
+from service.tuning.strategy import Problem
 from tests.simulator import Curves, Simulation
 
 LOSS = Objectives((Objective("loss"),))
@@ -59,14 +60,15 @@ class Watch:
 
 @pytest.mark.parametrize("validate_every", [1, 2])
 def test_donors_are_no_step_back(validate_every: int) -> None:
-    scheduler = pbt.build(pbt.Options(max_epochs=12, interval_epochs=2, resample_probability=0.3), LOSS, SPACE, 3)
+    problem = Problem(SPACE, LOSS, (12,), 3)
+    scheduler = pbt.build(pbt.Options(max_epochs=12, interval_epochs=2, resample_probability=0.3), problem)
     random = plugins.find("searchers", "random")
     # Trials differ much in speed, so that some are far ahead when others look for a donor; the best ones break.
     task = Curves(
         lambda params, epoch: {"loss": math.nan if params["x"] < 5 and epoch > 3 else params["x"] + 1 / epoch},
         seconds=lambda params, epoch: 1.0 + params["x"] + epoch % 2,
     )
-    searcher = random.build(random.Options(), SPACE, LOSS, 3)
+    searcher = random.build(random.Options(), problem)
     simulation = Simulation(LOSS, searcher, scheduler, task, workers=5, max_trials=16, validate_every=validate_every)
     simulation.run()
     watch = Watch(validate_every)

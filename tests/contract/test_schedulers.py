@@ -18,7 +18,7 @@ from service.objective import Constraint, Objective, Objectives
 from service.space import Params
 from service.tuning.events import Record, TrialEnded
 from service.tuning.history import History, Status
-from service.tuning.strategy import Drop, Resume, Verdict
+from service.tuning.strategy import Drop, Problem, Resume, Verdict
 from tests.scheduling import ONE, SPACE, built, declining, shuffled, simulated
 from tests.simulator import Breakdown, Curves
 
@@ -53,7 +53,7 @@ def test_rungs_ascend_to_the_end_and_no_more_trials_reach_a_later_one(name: str,
         assert list(rungs) == sorted(set(rungs))
         assert rungs[0] >= 1
         assert rungs[-1] == max_epochs
-        assert module.build(parsed, ONE, SPACE, 0).rungs == rungs
+        assert module.build(parsed, Problem(SPACE, ONE, rungs)).rungs == rungs
         assert len(reach) == len(rungs)
         assert reach[0] == trials
         assert list(reach) == sorted(reach, reverse=True)
@@ -110,7 +110,7 @@ def test_about_as_many_trials_reach_each_rung_as_the_plan_says(name: str, option
     planned = sum(module.reach(parsed, 40))
     reached = []
     for seed in range(5):
-        scheduler = module.build(parsed, ONE, SPACE, seed)
+        scheduler = module.build(parsed, Problem(SPACE, ONE, module.rungs(parsed), seed))
         history = simulated(scheduler, shuffled(40, seed)).run()
         reached.append(sum(t.epoch >= rung for t in history.trials for rung in scheduler.rungs))
     assert 0.8 * statistics.fmean(reached) < planned < 1.25 * statistics.fmean(reached)

@@ -17,12 +17,13 @@ from service.space import Choice, Constant, Integer, Params, Real, Space, identi
 from service.tuning.events import AttemptEnded, AttemptStarted, Event, Record, Reported, TrialEnded, TrialProposed
 from service.tuning.history import History
 from service.tuning.points import all_points
-from service.tuning.strategy import Searcher
+from service.tuning.strategy import Problem, Searcher
 from tests.simulator import Curves, Simulation, best_loss
 from tests.spaces import MAX_FINITE_VALUES, spaces
 
 ONE = Objectives((Objective("loss"),))
 TWO = Objectives((Objective("loss"), Objective("acc", "maximize")), (Constraint.parse("size <= 2"),))
+RUNGS = (1, 2, 4)
 FATES = ("pending", "running", "reported", "paused", "stopped", "completed", "diverged", "failed", "failed early")
 OUTCOMES = st.tuples(st.sampled_from(FATES), st.integers(0, 3))  # few different losses, so that many are equal
 CALM = settings(deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -31,7 +32,7 @@ every_searcher = pytest.mark.parametrize("name", plugins.names("searchers"))
 
 def built(name: str, space: Space, objectives: Objectives = ONE, seed: int = 0) -> Searcher:
     module: ModuleType = plugins.find("searchers", name)
-    searcher: Searcher = module.build(module.Options(), space, objectives, seed)
+    searcher: Searcher = module.build(module.Options(), Problem(space, objectives, RUNGS, seed))
     return searcher
 
 
@@ -187,7 +188,7 @@ def test_tpe_learns_what_random_search_does_not() -> None:
 
     def found(name: str, seed: int) -> float:
         scheduler = plugins.find("schedulers", "fifo")
-        fifo = scheduler.build(scheduler.Options(max_epochs=1), ONE, space, seed)
+        fifo = scheduler.build(scheduler.Options(max_epochs=1), Problem(space, ONE, (1,), seed))
         parts = (ONE, built(name, space, seed=seed), fifo, Curves(loss))
         return best_loss(Simulation(*parts, max_trials=50).run())
 

@@ -11,10 +11,9 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from service.objective import Objectives
-from service.space import Space
 from service.tuning.history import History, Trial
 from service.tuning.rungs import diverged, ladder, paused, rung_crossed, rung_reached, standings
-from service.tuning.strategy import Drop, Resume, Scheduler, StrictOptions, Verdict
+from service.tuning.strategy import Drop, Problem, Resume, Scheduler, StrictOptions, Verdict
 
 GOLDEN = 0.6180339887498949  # its multiples fill the unit interval evenly, however many are drawn
 PLASTIC = 0.7548776662466927  # likewise, and unrelated to the golden ratio
@@ -81,10 +80,10 @@ def _bracket(options: Options, seed: int, trial: int) -> int:
     return next((b for b in range(options.brackets) if place < sum(sizes[: b + 1])), options.brackets - 1)
 
 
-def build(options: Options, objectives: Objectives, space: Space, seed: int) -> Scheduler:  # noqa: ARG001  # one signature for all
+def build(options: Options, problem: Problem) -> Scheduler:
     """ASHA in the variant that `options` names."""
     variant = Stopping if options.variant == "stopping" else Promotion
-    return variant(options, objectives, seed)
+    return variant(options, problem.objectives, problem.seed)
 
 
 class Asha:

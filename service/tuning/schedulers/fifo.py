@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from service.objective import Objectives
-from service.space import Space
 from service.tuning.history import History
 from service.tuning.rungs import diverged, paused
-from service.tuning.strategy import Drop, Resume, Scheduler, StrictOptions, Verdict
+from service.tuning.strategy import Drop, Problem, Resume, Scheduler, StrictOptions, Verdict
 
 
 class Options(StrictOptions):
@@ -28,7 +26,7 @@ def reach(options: Options, trials: int) -> tuple[int, ...]:  # noqa: ARG001  # 
     return (trials,)
 
 
-def build(options: Options, objectives: Objectives, space: Space, seed: int) -> Scheduler:  # noqa: ARG001  # ditto
+def build(options: Options, problem: Problem) -> Scheduler:  # noqa: ARG001  # one signature for all
     """A scheduler that lets trials be."""
     return Fifo(options)
 

@@ -12,10 +12,9 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from service.objective import Objectives
-from service.space import Space
 from service.tuning.history import History
 from service.tuning.rungs import diverged, ladder, paused, rung_crossed, rung_reached, standings, value_at
-from service.tuning.strategy import Drop, Resume, Scheduler, StrictOptions, Verdict
+from service.tuning.strategy import Drop, Problem, Resume, Scheduler, StrictOptions, Verdict
 
 
 class Options(StrictOptions):
@@ -62,9 +61,9 @@ def _sizes(options: Options) -> list[int]:
     return [-(-(top + 1) * options.reduction_factor ** (top - b) // (top + 1 - b)) for b in range(top + 1)]
 
 
-def build(options: Options, objectives: Objectives, space: Space, seed: int) -> Scheduler:  # noqa: ARG001  # one signature for all
+def build(options: Options, problem: Problem) -> Scheduler:
     """Hyperband over `options`."""
-    return Hyperband(options, objectives)
+    return Hyperband(options, problem.objectives)
 
 
 class Hyperband:

@@ -12,10 +12,9 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from service.objective import Objectives, Observation
-from service.space import Space
 from service.tuning.history import History, Status, Trial
 from service.tuning.rungs import diverged, paused, rung_crossed
-from service.tuning.strategy import Drop, Resume, Scheduler, StrictOptions, Verdict
+from service.tuning.strategy import Drop, Problem, Resume, Scheduler, StrictOptions, Verdict
 
 
 class Options(StrictOptions):
@@ -52,9 +51,9 @@ def reach(options: Options, trials: int) -> tuple[int, ...]:
     return (trials, *(min(trials, kept) for _ in rungs(options)[1:]))
 
 
-def build(options: Options, objectives: Objectives, space: Space, seed: int) -> Scheduler:  # noqa: ARG001  # one signature for all
+def build(options: Options, problem: Problem) -> Scheduler:
     """The median stopping rule."""
-    return Median(options, objectives)
+    return Median(options, problem.objectives)
 
 
 class Median:

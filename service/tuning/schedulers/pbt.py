@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, model_validator
 
-from service.objective import Objectives
 from service.space import Choice, Constant, Integer, Parameter, Params, Real, Space
 from service.tuning.history import History, Status, Trial
 from service.tuning.rungs import diverged, paused, rung_crossed, rung_reached, standings
-from service.tuning.strategy import Drop, Resume, Scheduler, StrictOptions, Verdict
+from service.tuning.strategy import Drop, Problem, Resume, Scheduler, StrictOptions, Verdict
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,20 +55,20 @@ def reach(options: Options, trials: int) -> tuple[int, ...]:
     return tuple(trials for _ in rungs(options))
 
 
-def build(options: Options, objectives: Objectives, space: Space, seed: int) -> Scheduler:
-    """PBT over `space`."""
-    return Pbt(options, objectives, space, seed)
+def build(options: Options, problem: Problem) -> Scheduler:
+    """PBT over the problem's space."""
+    return Pbt(options, problem)
 
 
 class Pbt:
     """Pauses every trial at each interval; then it goes on as it is, or as a mutated copy of one of the best."""
 
-    def __init__(self, options: Options, objectives: Objectives, space: Space, seed: int) -> None:
+    def __init__(self, options: Options, problem: Problem) -> None:
         self.rungs = rungs(options)
         self._options = options
-        self._objectives = objectives
-        self._space = space
-        self._seed = seed
+        self._objectives = problem.objectives
+        self._space = problem.space
+        self._seed = problem.seed
 
     def judge(self, history: History, trial: int, epoch: int) -> Verdict:
         """Pause at every interval."""

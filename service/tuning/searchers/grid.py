@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 from pydantic import Field
 
-from service.objective import Objectives
 from service.space import Params, Space, identity
 from service.tuning.history import History
-from service.tuning.strategy import Searcher, StrictOptions
+from service.tuning.strategy import Problem, Searcher, StrictOptions
 
 
 class Options(StrictOptions):
@@ -25,9 +24,9 @@ def size(options: Options, space: Space) -> int:
     return space.grid_size(options.points)
 
 
-def build(options: Options, space: Space, objectives: Objectives, seed: int) -> Searcher:  # noqa: ARG001  # one signature for all
-    """Grid search over `space`."""
-    return Grid(options, space)
+def build(options: Options, problem: Problem) -> Searcher:
+    """Grid search over the problem's space."""
+    return Grid(options, problem.space)
 
 
 class Grid:

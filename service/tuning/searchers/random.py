@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from service.objective import Objectives
 from service.space import Params, Space
 from service.tuning.history import History
 from service.tuning.points import Tried, untried
-from service.tuning.strategy import Searcher, StrictOptions
+from service.tuning.strategy import Problem, Searcher, StrictOptions
 
 
 class Options(StrictOptions):
     """The searcher `random` has no options."""
 
 
-def build(options: Options, space: Space, objectives: Objectives, seed: int) -> Searcher:  # noqa: ARG001  # one signature for all
-    """Random search over `space`."""
-    return Random(space, seed)
+def build(options: Options, problem: Problem) -> Searcher:  # noqa: ARG001  # one signature for all
+    """Random search over the problem's space."""
+    return Random(problem.space, problem.seed)
 
 
 class Random:

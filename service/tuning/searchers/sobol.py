@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from service.objective import Objectives
 from service.space import Params, Space
 from service.tuning.history import History
 from service.tuning.points import SobolPoints, Tried, untried
-from service.tuning.strategy import Searcher, StrictOptions
+from service.tuning.strategy import Problem, Searcher, StrictOptions
 
 
 class Options(StrictOptions):
     """The searcher `sobol` has no options."""
 
 
-def build(options: Options, space: Space, objectives: Objectives, seed: int) -> Searcher:  # noqa: ARG001  # one signature for all
-    """Quasi-random search over `space`."""
-    return Sobol(space, seed)
+def build(options: Options, problem: Problem) -> Searcher:  # noqa: ARG001  # one signature for all
+    """Quasi-random search over the problem's space."""
+    return Sobol(problem.space, problem.seed)
 
 
 class Sobol:

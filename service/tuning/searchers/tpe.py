@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import Field
 
-from service.objective import Objectives
-from service.space import Params, Space, identity
+from service.space import Params, identity
 from service.tuning.evidence import Evidence, EvidenceReader
 from service.tuning.history import History
 from service.tuning.points import SobolPoints, Tried, untried
-from service.tuning.strategy import Searcher, StrictOptions
+from service.tuning.strategy import Problem, Searcher, StrictOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,24 +40,24 @@ class Options(StrictOptions):
     """Each such proposal is a random one, so that no part of the search space is left out for good."""
 
 
-def build(options: Options, space: Space, objectives: Objectives, seed: int) -> Searcher:
-    """TPE over `space`."""
-    return Tpe(options, space, objectives, seed)
+def build(options: Options, problem: Problem) -> Searcher:
+    """TPE over the problem's space."""
+    return Tpe(options, problem)
 
 
 class Tpe:
     """Proposes the best of some draws by the ratio of two densities."""
 
-    def __init__(self, options: Options, space: Space, objectives: Objectives, seed: int) -> None:
+    def __init__(self, options: Options, problem: Problem) -> None:
         from service.tuning.parzen import Dimensions
 
         self._options = options
-        self._space = space
-        self._seed = seed
-        self._reader = EvidenceReader(space, objectives)
-        self._startup = SobolPoints(space, seed)
+        self._space = problem.space
+        self._seed = problem.seed
+        self._reader = EvidenceReader(problem.space, problem.objectives)
+        self._startup = SobolPoints(problem.space, problem.seed)
         self._tried = Tried()
-        self._dimensions = Dimensions.of(space)
+        self._dimensions = Dimensions.of(problem.space)
 
     def propose(self, history: History) -> Params | None:
         """A start-up point, a random one, or the most promising draw."""
