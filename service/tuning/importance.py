@@ -1,48 +1,237 @@
-"""Which parameters mattered: how much of the order of the trials each one explains by itself; numpy only.
+"""Which parameters mattered, alone and in pairs: shares of what the trials' order varies by; numpy and scipy only.
 
 Trials are put in order by how many others they beat, each pair compared at the highest epoch that both reached, so
-that a trial stopped early is not judged by its early value against another's final one. A parameter's importance is
-the share of that order which it predicts out of sample (leave-one-out kernel regression, or group means for choices):
-the first-order effect of a functional analysis of variance. A parameter without effect gets about 0. One that is active
-in some trials only is judged inside those, so that its parent's effect is not credited to it.
+that a trial stopped early is not judged by its early value against another's final one. That order is split over the
+whole search space, not over where the search went, into main effects and interactions of pairs: the functional
+analysis of variance of Hutter, Hoos, Leyton-Brown (2014), with a sparse linear model in place of their forest, since
+it says how sure each share is and gives a parameter without effect nothing. A parameter that is active in a part of the
+space is judged inside that part, so that its parent's effect is not credited to it.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats: TypeAlias = NDArray[np.float64]
+from service.tuning.importance_basis import WAVES, Axis, Column, Floats, PairAxes
+from service.tuning.importance_sampler import Draws, draw_effects
+
 FEWEST_TRIALS: Final = 8  # with less, every number would be noise
-_MOST_TRIALS: Final = 1000  # beyond it an even sample: the kernels grow with the square
-_BANDWIDTHS: Final = (0.06, 0.12, 0.25)  # of the unit interval
-_RESAMPLES: Final = 200
-_INTERVAL: Final = (5.0, 95.0)  # percent
+FEWEST_FOR_PAIRS: Final = 20
+_MOST_TRIALS: Final = 1000  # beyond it an even sample
+_MOST_PAIRS: Final = 12
+_DRAWS, _SCREENING_DRAWS = 300, 60
+_SHUFFLES: Final = 199
+_CHANCE: Final = 0.05  # that any interaction is shown where there is none
+_INTERVAL: Final = (50.0, 5.0, 95.0)  # percent: the middle and a 90 % interval
+_GRID, _SURFACE_GRID = 25, 13
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A share from 0 to 1 with its 90 % interval."""
+
+    share: float
+    low: float
+    high: float
+
+
+NOTHING: Final = Share(0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Importance:
-    """The share (0 to 1) of the trials' order that one parameter explains, with a 90 % bootstrap interval."""
+    """The share of the trials' order that one parameter explains by itself, and with its interactions in `total`."""
 
     name: str
-    share: float
-    low: float
-    high: float
+    main: Share
+    total: Share
     trials: int  # in which it was active
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
-    """One parameter over all trials: places in the unit interval, NaN where inactive; `is_choice` has no order."""
+class Interaction:
+    """The share that two parameters explain together beyond what each explains by itself."""
 
-    name: str
-    places: Sequence[float]
-    is_choice: bool = False
+    names: tuple[str, str]
+    share: Share
+    trials: int  # in which both were active
+
+
+class Understanding:
+    """What the trials say about the space. Empty (`is_known` False) with fewer than FEWEST_TRIALS usable trials.
+
+    `target`: one value per trial, as from `standings`; NaN leaves the trial out. The same arguments, the same answer.
+    """
+
+    def __init__(self, columns: Sequence[Column], target: Floats, *, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        known = np.flatnonzero(np.isfinite(target))
+        if len(known) > _MOST_TRIALS:
+            known = np.sort(rng.choice(known, _MOST_TRIALS, replace=False))
+        self.trials = len(known)
+        self._target = np.asarray(target, dtype=np.float64)[known]
+        self._axes = [Axis(column, known) for column in columns]
+        self._mains = [i for i, axis in enumerate(self._axes) if len(axis.values) > 1 and axis.trials >= FEWEST_TRIALS]
+        self._conditions = _conditions(columns, self._axes)
+        self._pairs: dict[tuple[int, int], PairAxes] = {}
+        self._effects: dict[tuple[int, ...], Floats] = {}  # coefficients by draw, of parameters and pairs
+        self._parts: dict[tuple[int, ...], Floats] = {}  # variance by draw
+        self._total = np.ones(1)
+        self.is_known = self.trials >= FEWEST_TRIALS
+        if self.is_known and self._mains and np.ptp(self._target) > 0:
+            self._learn(rng)
+
+    def _learn(self, rng: np.random.Generator) -> None:
+        if self.trials >= FEWEST_FOR_PAIRS:
+            first = self._draw(rng, _SCREENING_DRAWS)
+            rest = self._target - first.level.mean() - self._table() @ first.coefficients.mean(axis=0)
+            self._pairs = self._interacting(rest, rng)
+        self._draws = self._draw(rng, _DRAWS)
+        ends = np.cumsum([len(decay) for decay in self._decays()])
+        keys: list[tuple[int, ...]] = [*((i,) for i in self._mains), *self._pairs]
+        pieces = np.split(self._draws.coefficients, ends[:-1], axis=1)
+        self._effects = dict(zip(keys, pieces, strict=True))
+        self._parts = {key: (e**2).sum(axis=1) * self._share_active(key) for key, e in self._effects.items()}
+        self._total = np.sum(list(self._parts.values()), axis=0) + self._draws.noise
+
+    def _draw(self, rng: np.random.Generator, draws: int) -> Draws:
+        return draw_effects(self._table(), self._target, self._decays(), rng, draws=draws)
+
+    def _decays(self) -> list[Floats]:
+        return [*(self._axes[i].decay(WAVES) for i in self._mains), *(pair.decay for pair in self._pairs.values())]
+
+    def _table(self) -> Floats:
+        mains = [self._axes[i].at(self._axes[i].places, WAVES) for i in self._mains]
+        return np.concatenate([*mains, *(pair.observed() for pair in self._pairs.values())], axis=1)
+
+    def _interacting(self, rest: Floats, rng: np.random.Generator) -> dict[tuple[int, int], PairAxes]:
+        """The pairs that explain more of what the main effects leave than the best of all pairs does by chance.
+
+        Chance is what comes out where the rest is shuffled (Westfall, Young 1993), so it allows for how many pairs
+        there are, and needs no assumption on the noise.
+        """
+        rest = rest - rest.mean()
+        shuffled = np.column_stack([rest, *(rng.permutation(rest) for _ in range(_SHUFFLES))])
+        found, scores = [], []
+        for i, j in itertools.combinations(self._mains, 2):
+            pair = PairAxes(self._axes[i], self._axes[j])
+            if pair.trials < FEWEST_FOR_PAIRS or not len(pair.decay):
+                continue
+            score = pair.decay @ (pair.observed().T @ shuffled) ** 2
+            found.append(((i, j), pair))
+            scores.append((score - score[1:].mean()) / (score[1:].std() or 1.0))
+        if not found:
+            return {}
+        table = np.array(scores)
+        bar = np.quantile(table[:, 1:].max(axis=0), 1 - _CHANCE)
+        order = [k for k in np.argsort(-table[:, 0], kind="stable")[:_MOST_PAIRS] if table[k, 0] > bar]
+        return dict(found[k] for k in order)
+
+    def _share_active(self, key: Sequence[int]) -> float:
+        """The share of the space in which all parameters of `key` are active: each value of a parent counts alike."""
+        limits: dict[int, frozenset[float]] = {}
+        for number in key:
+            for parent, places in self._conditions[number].items():
+                limits[parent] = limits.get(parent, places) & places
+        return math.prod(len(places) / len(self._axes[p].values) for p, places in limits.items())
+
+    @property
+    def explained(self) -> Share:
+        """The share of the order that all effects explain together; the rest is noise and what no pair can say."""
+        return self._share(np.sum(list(self._parts.values()), axis=0)) if self._parts else NOTHING
+
+    @property
+    def parameters(self) -> list[Importance]:
+        """Every parameter, the one with the greatest total first."""
+        if not self.is_known:
+            return []
+        found = []
+        for i, axis in enumerate(self._axes):
+            main = self._share(self._parts[i,]) if (i,) in self._parts else NOTHING
+            parts = [part for key, part in self._parts.items() if i in key]
+            total = self._share(np.sum(parts, axis=0)) if len(parts) > 1 else main
+            found.append(Importance(axis.name, main, total, axis.trials))
+        return sorted(found, key=lambda item: (-item.total.share, item.name))
+
+    @property
+    def interactions(self) -> list[Interaction]:
+        """Pairs that stand out from chance, the strongest first; none is looked for in fewer than FEWEST_FOR_PAIRS."""
+        found = [
+            Interaction((self._axes[i].name, self._axes[j].name), self._share(self._parts[i, j]), pair.trials)
+            for (i, j), pair in self._pairs.items()
+        ]
+        return sorted(found, key=lambda item: (-item.share.share, item.names))
+
+    def curve(self, name: str) -> list[tuple[float, Share]]:
+        """(place, the mean target there with its 90 % interval) along one parameter, over where it is active."""
+        number = self._number(name)
+        if (number,) not in self._effects:
+            return []
+        places = self._grid(number, _GRID)
+        offset = self._draws.level + self._condition_effect((number,))
+        values = offset[:, None] + self._effects[number,] @ self._axes[number].at(places, WAVES).T
+        return [(float(p), _middle(values[:, k])) for k, p in enumerate(places)]
+
+    def surface(self, names: tuple[str, str]) -> tuple[list[float], list[float], list[list[float]]]:
+        """(places of the first, places of the second, mean target by first and second) of one of `interactions`."""
+        key = (self._number(names[0]), self._number(names[1]))
+        first, second = (self._grid(number, _SURFACE_GRID) for number in key)
+        at = [np.repeat(first, len(second)), np.tile(second, len(first))]
+        mean = np.full(len(at[0]), float((self._draws.level + self._condition_effect(key)).mean()))
+        for number, places in zip(key, at, strict=True):
+            mean += self._axes[number].at(places, WAVES) @ self._effects[number,].mean(axis=0)
+        mean += self._pairs[key].at(*at) @ self._effects[key].mean(axis=0)
+        return first.tolist(), second.tolist(), mean.reshape(len(first), len(second)).tolist()
+
+    def _number(self, name: str) -> int:
+        return next(i for i, axis in enumerate(self._axes) if axis.name == name)
+
+    def _grid(self, number: int, points: int) -> Floats:
+        axis = self._axes[number]
+        few = axis.is_choice or len(axis.values) <= points // 2
+        return axis.values if few else np.linspace(0.0, 1.0, points)
+
+    def _condition_effect(self, key: Sequence[int]) -> Floats:
+        """What the values of parents add where all of `key` are active, by draw."""
+        effect = np.zeros(len(self._draws.level))
+        limits = {p: v for number in key for p, v in self._conditions[number].items() if p not in key}
+        for parent, places in limits.items():
+            if (parent,) in self._effects:
+                table = self._axes[parent].at(np.array(sorted(places)), WAVES)
+                effect = effect + self._effects[parent,] @ table.mean(axis=0)
+        return effect
+
+    def _share(self, part: Floats) -> Share:
+        return _middle(part / self._total)
+
+
+def _middle(values: Floats) -> Share:
+    middle, low, high = np.percentile(values, _INTERVAL)
+    return Share(float(middle), float(low), float(high))
+
+
+def _conditions(columns: Sequence[Column], axes: Sequence[Axis]) -> list[dict[int, frozenset[float]]]:
+    """For each parameter: the places that its parents, and theirs, have to take, as far as trials took them."""
+    numbers = {column.name: i for i, column in enumerate(columns)}
+
+    def of(name: str) -> dict[int, frozenset[float]]:
+        found: dict[int, frozenset[float]] = {}
+        for parent, wanted in columns[numbers[name]].when.items():
+            if parent not in numbers:
+                continue
+            number = numbers[parent]
+            places = frozenset(axes[number].values.tolist()) & frozenset(wanted)
+            if places:
+                found = {**of(parent), **found, number: places}
+        return found
+
+    return [of(column.name) for column in columns]
 
 
 def standings(curves: Sequence[Mapping[int, float]]) -> Floats:
@@ -66,54 +255,6 @@ def standings(curves: Sequence[Mapping[int, float]]) -> Floats:
         return np.where(met > 0, wins / met, np.nan)
 
 
-def importances(columns: Sequence[Column], standing: Floats, *, seed: int = 0) -> list[Importance]:
-    """The importance of each column, the greatest first; empty with fewer than FEWEST_TRIALS usable trials.
-
-    `standing`: one value per trial as from `standings`; NaN leaves the trial out.
-    """
-    rng = np.random.default_rng(seed)
-    known = np.flatnonzero(np.isfinite(standing))
-    if len(known) < FEWEST_TRIALS:
-        return []
-    if len(known) > _MOST_TRIALS:
-        known = np.sort(rng.choice(known, _MOST_TRIALS, replace=False))
-    target = standing[known]
-    found = [_importance(column, known, target, rng) for column in columns]
-    return sorted(found, key=lambda item: (-item.share, item.name))
-
-
 def _best_until(curve: Mapping[int, float], epoch: int) -> float:
     best = min((loss for e, loss in curve.items() if e <= epoch), default=math.inf)
     return best if math.isfinite(best) else math.inf
-
-
-def _importance(column: Column, known: NDArray[np.intp], target: Floats, rng: np.random.Generator) -> Importance:
-    places = np.asarray(column.places, dtype=np.float64)[known]
-    active = np.isfinite(places)
-    x, y = places[active], target[active]
-    total = float(np.sum((target - target.mean()) ** 2))
-    if len(x) < FEWEST_TRIALS or total == 0 or np.ptp(x) == 0:
-        return Importance(column.name, 0.0, 0.0, 0.0, len(x))
-    mean = (y.sum() - y) / (len(y) - 1)  # what each is predicted to be without the parameter, leaving it out too
-    explained = (y - mean) ** 2 - (y - _predict(x, y, is_choice=column.is_choice)) ** 2
-    draws = rng.integers(0, len(x), size=(_RESAMPLES, len(x)))
-    shares = np.clip(explained[draws].sum(axis=1) / total, 0.0, 1.0)
-    low, high = np.percentile(shares, _INTERVAL)
-    share = min(1.0, max(0.0, float(explained.sum()) / total))
-    return Importance(column.name, share, min(share, float(low)), max(share, float(high)), len(x))
-
-
-def _predict(x: Floats, y: Floats, *, is_choice: bool) -> Floats:
-    """Each target as the others predict it; the bandwidth is the one that does so best."""
-    if is_choice:
-        return _leave_one_out((x[:, None] == x[None, :]).astype(np.float64), y)
-    gap = (x[:, None] - x[None, :]) ** 2
-    candidates = [_leave_one_out(np.exp(-gap / (2 * width**2)), y) for width in _BANDWIDTHS]
-    return min(candidates, key=lambda guess: float(np.sum((y - guess) ** 2)))
-
-
-def _leave_one_out(weights: Floats, y: Floats) -> Floats:
-    """Weighted means of the others, drawn to their overall mean as if one more trial stood there."""
-    np.fill_diagonal(weights, 0.0)
-    others = (y.sum() - y) / (len(y) - 1)
-    return np.asarray((weights @ y + others) / (weights.sum(axis=1) + 1.0), dtype=np.float64)

@@ -13,6 +13,7 @@ from service.spec import SweepSpec
 from service.tuning import report_findings as findings
 from service.tuning.events import Record, SweepEnded
 from service.tuning.history import History
+from service.tuning.insight import insight
 from service.tuning.report_trials import Story, best_so_far, trial_entries, values_at
 from service.tuning.tracking_subject import rungs_of
 
@@ -30,8 +31,9 @@ def build_report(
 ) -> dict[str, Any]:
     """The report as an object that JSON holds (no NaN); `ended` where the end is known but not in `records` yet.
 
-    Keys: sweep, objectives, constraints, parameters, trials, ranking, best, best_so_far, rungs, importance, pareto,
-    failures, endings, cost, budget, warnings. Values are the metrics' own; times are seconds since the sweep's start.
+    Keys: sweep, objectives, constraints, parameters, trials, ranking, best, best_so_far, rungs, pareto, failures,
+    endings, cost, budget, warnings, and those of `insight`. Values are the metrics' own; times are seconds since the
+    sweep's start.
     """
     story = Story.of(spec.objectives, records)
     history, rungs = story.history, rungs_of(spec)
@@ -46,7 +48,7 @@ def build_report(
         "best": _best(history),
         "best_so_far": best_so_far(story),
         "rungs": findings.rung_survival(history, rungs),
-        "importance": findings.importance_of(history, spec),
+        **insight(history, spec, rungs),
         "pareto": findings.pareto_front(history),
         "failures": findings.failures(history),
         "endings": dict(Counter(str(t.status) for t in history.trials)),
@@ -73,8 +75,10 @@ def report_text(report: dict[str, Any]) -> str:
     lines += _runners_up(report)
     mattered = [i for i in report["importance"] if i["objective"] == report["objectives"][0]["name"]]
     if mattered:
-        shares = ", ".join(f"{_short(i['name'])} {i['share']:.0%}" for i in mattered[:_SHOWN])
+        shares = ", ".join(f"{_short(i['name'])} {i['total']:.0%}" for i in mattered[:_SHOWN])
         lines.append(f"  mattered    {shares}")
+    if report["early_rungs"]["advice"]:
+        lines.append(f"  advice      {report['early_rungs']['advice']}")
     causes = [(f["count"], f["cause"].splitlines()[0]) for f in report["failures"] if f["cause"]]
     lines += [f"  failed      {count} times: {cause}" for count, cause in causes[:3]]
     return "\n".join([*lines, *(f"  warning     {text}" for text in report["warnings"])])

@@ -1,4 +1,4 @@
-"""What a report says about a sweep as a whole: rungs, importance, the Pareto front, failures, cost and budget."""
+"""What a report says about a sweep as a whole: rungs, the Pareto front, failures, cost and budget."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 
 from service.space import Choice, Constant
 from service.spec import SweepSpec
-from service.tuning.history import History, Status, Trial
-from service.tuning.importance import Column, importances, standings
+from service.tuning.history import History, Status
 from service.tuning.report_trials import rounded
 
 SECONDS_PER_HOUR = 3600.0
@@ -35,25 +34,6 @@ def rung_survival(history: History, rungs: tuple[int, ...]) -> list[dict[str, An
             }
         )
     return found
-
-
-def importance_of(history: History, spec: SweepSpec) -> list[dict[str, Any]]:
-    """Importance of every parameter that is no constant, for each objective: the first one leads."""
-    trials = [t for t in history.trials if t.curve and t.status is not Status.FAILED]
-    columns = [_column(name, spec, trials) for name in spec.space.dimensions]
-    found: list[dict[str, Any]] = []
-    for k, objective in enumerate(history.objectives.objectives):
-        standing = standings([{e: seen.losses[k] for e, seen in t.curve.items()} for t in trials])
-        for item in importances(columns, standing, seed=spec.seed):
-            numbers = {"share": round(item.share, 4), "low": round(item.low, 4), "high": round(item.high, 4)}
-            found += [{"objective": objective.name, "name": item.name, **numbers, "trials": item.trials}]
-    return found
-
-
-def _column(name: str, spec: SweepSpec, trials: list[Trial]) -> Column:
-    parameter = spec.space[name]
-    places = [parameter.to_unit(t.params[name]) if name in t.params else math.nan for t in trials]
-    return Column(name, places, is_choice=isinstance(parameter, Choice))
 
 
 def axes(spec: SweepSpec, history: History) -> list[dict[str, Any]]:
