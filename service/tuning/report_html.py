@@ -1,4 +1,4 @@
-"""Draws a report as one HTML page that needs nothing else: no network, no library, about 40 kB beside its data.
+"""Draws a report as one HTML page that needs nothing else: no network, no library, about 50 kB beside its data.
 
 MLflow shows it in a sandboxed frame (`allow-scripts` only), so the page uses no storage, no cookies and no downloads.
 """
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from service.tuning.report import report_text
 
-_SCRIPTS: Final = ("base.js", "charts.js", "parallel.js", "page.js")
+_SCRIPTS: Final = ("base.js", "charts.js", "insight.js", "parallel.js", "page.js")
 _HOLE: Final = re.compile(r"\{\{(\w+)\}\}")
 
 

@@ -1,4 +1,4 @@
-// Best so far, learning curves, rungs, importance, slices, Pareto front.
+// Best so far, learning curves, rungs, slices, Pareto front.
 const EDGE = { left: 54, top: 30, right: 12, bottom: 40 };
 const MOST_RUNGS = 10;
 const inner = (width, height) => [EDGE.left, EDGE.top, width - EDGE.right, height - EDGE.bottom];
@@ -81,28 +81,6 @@ function drawRungs(host) {
     if (!isTop && end > 0.5) svg.append(el("path", { d: `M${left + w - end},${y}h${Math.max(0, end - 5)}a5,5 0 0 1 5,5v14a5,5 0 0 1 -5,5h-${Math.max(0, end - 5)}z`, fill: "var(--stopped)" }));
     svg.append(Object.assign(el("text", { x: right + 10, y: y + 11, class: "strong" }), { textContent: `${rung.reached} trial${rung.reached === 1 ? "" : "s"}` }));
     svg.append(Object.assign(el("text", { x: right + 10, y: y + 25 }), { textContent: rung.best === null ? "" : `best ${fmt(rung.best)}` }));
-  });
-}
-
-function drawImportance(host) {
-  const rows = R.importance.filter((i) => i.objective === OBJ.name).slice(0, 12);
-  if (!rows.length) {
-    host.replaceChildren(html("p", { class: "hint" }, "Too few trials to tell; eight with results are needed."));
-    return;
-  }
-  const height = 14 + rows.length * 30;
-  const [svg, width] = canvas(host, height, "Parameter importance");
-  const longest = Math.max(...rows.map((r) => label(r.name).length));
-  const left = Math.min(width * 0.42, longest * 7 + 16), right = width - 54, x = linear([0, Math.max(0.05, ...rows.map((r) => r.high))], [left, right]);
-  rows.forEach((row, i) => {
-    const y = 8 + i * 30;
-    const name = el("text", { x: left - 10, y: y + 14, "text-anchor": "end", class: i === 0 ? "strong" : null });
-    name.textContent = clipped(label(row.name), left - 16);
-    name.append(Object.assign(el("title"), { textContent: row.name }));
-    svg.append(name);
-    svg.append(el("rect", { x: left, y, width: Math.max(1.5, x(row.share) - left), height: 20, rx: 4, fill: "var(--accent)", "fill-opacity": 0.35 + 0.65 * Math.min(1, row.share / (rows[0].share || 1)) }));
-    svg.append(el("path", { d: `M${x(row.low)},${y + 10}H${x(row.high)}M${x(row.low)},${y + 6}v8M${x(row.high)},${y + 6}v8`, stroke: "var(--ink)", "stroke-opacity": 0.45, fill: "none" }));
-    svg.append(Object.assign(el("text", { x: Math.max(x(row.share), x(row.high)) + 8, y: y + 14, class: "strong" }), { textContent: `${(100 * row.share).toFixed(row.share < 0.1 ? 1 : 0)} %` }));
   });
 }
 

@@ -152,14 +152,17 @@ function failureList() {
 
 function charts(add) {
   const present = ENDINGS.filter((e) => R.endings[e]), isGood = R.best !== null, isAny = TRIALS.some((t) => t.curve.length);
-  let byTime = true, curveOf = 0;
+  let byTime = true, curveOf = 0, importanceOf = 0, effectsOf = 0;
   if (isGood) add("s6", `Best ${IS_SINGLE ? "" : `${OBJ.name} `}so far`, "Line: the best value up to then. Dots: trials at their end, poor ones on the edge.", (b) => drawBestSoFar(b, byTime), toggle(["time", "epochs"], (i) => { byTime = i === 0; redraw(); }));
-  const pick = IS_SINGLE ? [] : [toggle(R.objectives.map((o) => o.name), (i) => { curveOf = i; redraw(); })];
+  const choose = (onPick) => (IS_SINGLE ? [] : [toggle(R.objectives.map((o) => o.name), (i) => { onPick(i); redraw(); })]);
+  const pick = choose((i) => { curveOf = i; });
   if (isAny) add(isGood ? "s6" : "s12", "Learning curves", `Colour says how the trial ended; gold is ${IS_SINGLE ? "the best one" : "the Pareto front"}; dotted lines are rungs.`, (b) => drawCurves(b, curveOf), keys(present), ...pick);
   const clear = html("button", { type: "button", onclick: () => { brushes.clear(); kept = null; redraw(); } }, "Show all");
   if (isGood && R.parameters.length) add("s12", "Parallel coordinates", `Drag along axes to keep only the trials inside; every chart and the table follow. Stronger colour is better, gold is ${IS_SINGLE ? "best" : "the Pareto front"}.`, (b) => drawParallel(b, () => drawTable(tableHost)), clear);
   if (isAny && R.rungs.length) add(isGood ? "s5" : "s12", "Rung survival", `How many trials reached each rung of ${R.sweep.scheduler}.`, drawRungs, legend([["completed", "went on"], ["stopped", "ended before the next"]]));
-  if (isGood) add(isAny && R.rungs.length ? "s7" : "s12", "Parameter importance", `The share of the trials' order by ${OBJ.name} that each parameter explains by itself, with a 90 % interval.`, drawImportance);
+  if (isGood) add(isAny && R.rungs.length ? "s7" : "s12", "Parameter importance", `The share of the trials' order${IS_SINGLE ? ` by ${OBJ.name}` : ""} that each parameter explains: full colour by itself, light together with another; with a 90 % interval.`, (b) => drawImportance(b, importanceOf), ...choose((i) => { importanceOf = i; }));
+  if (hasInsight("importance")) add("s12", "Effects", "The share of other trials that a trial beats, on average over everything else in the search space, with a 90 % band; last, how the strongest pair works together (stronger colour is better).", (b) => drawEffects(b, effectsOf), ...choose((i) => { effectsOf = i; }));
+  if (isGood && R.early_rungs.looks.length) add("s12", "What early epochs foretold", `Rank agreement of the trials at an early epoch with a later one, with a 90 % interval, mended for those that were stopped in between; and whether the best would have been among the one in ${R.early_rungs.factor} that go on.`, drawEarly);
   if (isGood && !IS_SINGLE) add("s12", "Pareto front", "Gold: no other trial is better in every objective.", drawPareto);
   if (isGood && R.parameters.length) add("s12", "Where good values lie", `Best ${OBJ.name} of each trial over its parameters, the most important first; poor ones lie on the edge.`, drawSlices);
   if (!isAny && !R.failures.length) add("s12", "No results yet", "Charts appear once a trial has reported its first epoch.", () => {});
