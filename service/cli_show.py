@@ -17,7 +17,8 @@ from service.errors import SweepNotFoundError
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to `app`."""
     app.command("list", epilog=examples("tuneyard list", "tuneyard list --json"))(list_sweeps)
-    app.command(epilog=examples("tuneyard show", "tuneyard show digits --trials 50", "tuneyard show --json"))(show)
+    shows = ("tuneyard show", "tuneyard show digits --trials 50", "tuneyard show --importance", "tuneyard show --json")
+    app.command(epilog=examples(*shows))(show)
     app.command(epilog=examples("tuneyard report --open", "tuneyard report digits --output digits.html"))(report)
     app.command(epilog=examples("tuneyard best", "tuneyard best digits --output best.yaml"))(best)
     app.command(epilog=examples("tuneyard ui", "tuneyard ui --port 5001"))(ui)
@@ -45,15 +46,21 @@ def list_sweeps(as_json: Json = False) -> None:
 def show(
     sweep: SweepArgument = None,
     trials: Annotated[int, typer.Option(help="How many trials to show, the best first.", min=0)] = 20,
+    importance: Annotated[
+        bool, typer.Option("--importance", help="Show what the trials teach: what mattered, and how early that showed.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show how a sweep stands, with its trials."""
+    from service.insight_view import print_insight
     from service.overview import details, print_details
     from service.sweeps import find
 
-    found = details(settings.home(), find(settings.home(), sweep))
+    found = details(settings.home(), find(settings.home(), sweep), with_insight=importance)
     if as_json:
         typer.echo(json.dumps(found, indent=1))
+    elif importance:
+        print_insight(found["insight"], found["metric"]["name"])
     else:
         print_details(found, trials)
 

@@ -14,6 +14,7 @@ from service.sweeps import Sweep, every
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from service.spec import SweepSpec
     from service.tuning.history import History, Trial
 
 
@@ -52,8 +53,8 @@ def table(found: list[dict[str, Any]]) -> Table:
     return shown
 
 
-def details(home: Path, sweep: Sweep) -> dict[str, Any]:
-    """A sweep with all its trials, the best first, as its ledger tells."""
+def details(home: Path, sweep: Sweep, *, with_insight: bool = False) -> dict[str, Any]:
+    """A sweep with all its trials, the best first, as its ledger tells; `with_insight`, what they teach as well."""
     from service.spec import SweepSpec
     from service.tuning.history import History
     from service.tuning.ledger import read_ledger
@@ -61,6 +62,7 @@ def details(home: Path, sweep: Sweep) -> dict[str, Any]:
     spec = SweepSpec.from_dict(sweep.spec())
     history = History.of(spec.objectives, read_ledger(sweep.folder))
     names = {"report": "report/report.html", "best_config": "report/best.yaml", "log": "logs/driver.log"}
+    taught = {"insight": _insight(history, spec)} if with_insight else {}
     return {
         "sweep_id": sweep.id,
         "state": state(home, sweep),
@@ -69,7 +71,15 @@ def details(home: Path, sweep: Sweep) -> dict[str, Any]:
         "progress": sweep.progress() or {},
         "metric": {"name": spec.objectives.objectives[0].name, "goal": spec.objectives.objectives[0].goal},
         "trials": _trials(history),
+        **taught,
     }
+
+
+def _insight(history: History, spec: SweepSpec) -> dict[str, Any]:
+    from service.tuning.insight import insight
+    from service.tuning.tracking_subject import rungs_of
+
+    return insight(history, spec, rungs_of(spec))
 
 
 def _trials(history: History) -> list[dict[str, Any]]:

@@ -17,21 +17,20 @@ from service.tuning.importance import Share, Understanding, standings
 from service.tuning.importance_basis import Column
 from service.tuning.report_trials import rounded
 
+KEYS: Final = ("importance", "explained", "interactions", "dependence", "surfaces", "early_rungs")
 _MOST_CURVES: Final = 8
 _TOTAL: Final = ("total", "total_low", "total_high")
 _LEAST_SHARE: Final = 0.01  # of a parameter whose effect is worth a curve
 
 
 def insight(history: History, spec: SweepSpec, rungs: tuple[int, ...]) -> dict[str, Any]:
-    """Keys: importance, explained, interactions, dependence, surfaces, early_rungs.
+    """What KEYS name. All but the last are lists: each entry has its objective, the first one leads.
 
-    All but the last are lists, each entry with its objective, the first one leads; empty with too few trials to tell.
+    They are empty with too few trials to tell.
     """
     trials = [t for t in history.trials if t.curve and t.status is not Status.FAILED]
     columns = [_column(name, spec, trials) for name in spec.space.dimensions]
-    found: dict[str, Any] = {
-        "importance": [], "explained": [], "interactions": [], "dependence": [], "surfaces": [],
-    }  # fmt: skip
+    found: dict[str, Any] = {key: [] for key in KEYS}
     for k, objective in enumerate(history.objectives.objectives):
         standing = standings([{e: seen.losses[k] for e, seen in t.curve.items()} for t in trials])
         known = Understanding(columns, standing, seed=spec.seed)

@@ -1,4 +1,4 @@
-"""What a sweep leaves behind: report.json, one HTML page and best.yaml, in its folder and on record for MLflow."""
+"""What a sweep leaves behind: its report, what mattered and best.yaml, in its folder and on record for MLflow."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from service.tuning.storage import FolderStorage
 log: Final = logging.getLogger(__name__)
 REPORT_JSON: Final = "report/report.json"
 REPORT_HTML: Final = "report/report.html"
+IMPORTANCE_JSON: Final = "report/importance.json"
+IMPORTANCE_SVG: Final = "report/importance.svg"
 BEST_CONFIG: Final = "report/best.yaml"
 
 
@@ -46,13 +48,21 @@ def write_report(
     folder: Path, spec: SweepSpec, *, ended: SweepEnded | None = None, warnings: Sequence[str] = ()
 ) -> list[str]:
     """Write the report of the sweep in `folder` as far as its ledger tells, finished or not; the names of the files."""
+    from service.tuning.insight import KEYS
+    from service.tuning.insight_svg import importance_svg
     from service.tuning.report import build_report
     from service.tuning.report_html import render
 
     records = read_ledger(folder)
     report = build_report(records, spec, ended=ended, warnings=warnings)
     best = best_config(History.of(spec.objectives, records), spec, folder)
-    files = {REPORT_JSON: json.dumps(report, indent=1), REPORT_HTML: render(report, best)}
+    taught = {key: report[key] for key in KEYS}
+    files = {
+        REPORT_JSON: json.dumps(report, indent=1),
+        REPORT_HTML: render(report, best),
+        IMPORTANCE_JSON: json.dumps(taught, indent=1),
+        IMPORTANCE_SVG: importance_svg(taught, spec.name),
+    }
     if best is not None:
         files[BEST_CONFIG] = best
     storage = FolderStorage(folder)

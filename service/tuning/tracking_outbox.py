@@ -296,7 +296,8 @@ class Outbox:
         delivery = self._delivery(None, record)
         delivery.tags |= {"tuneyard.state": event.ending, "tuneyard.reason": tag_text(event.reason)}
         self._stand(None, record, "FINISHED" if event.ending == "completed" else "FAILED", at)
-        delivery.carry(("report/report.html", "report/report.json", "report/best.yaml"))
+        names = ("report.html", "report.json", "importance.json", "importance.svg", "best.yaml")
+        delivery.carry(tuple(f"report/{name}" for name in names))
         self._crown(delivery)
 
     def _crown(self, delivery: Delivery) -> None:

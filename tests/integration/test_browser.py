@@ -230,4 +230,6 @@ def check_report(driver: Chrome, site: Site) -> None:
         assert chart["shapes"] > 0, chart
         assert chart["touching"] == [], chart
         assert chart["outside"] == [], chart
-    assert len(driver.find_elements(By.CSS_SELECTOR, "section[aria-label=Trials] tbody tr")) == min(len(report["trials"]), 25)
+    assert len(driver.find_elements(By.CSS_SELECTOR, "section[aria-label=Trials] tbody tr")) == min(
+        len(report["trials"]), 25
+    )
