@@ -73,7 +73,8 @@ def _sentences(found: dict[str, list[dict[str, Any]]], names: dict[str, str]) ->
     lines += [_best_together(surface, names) for surface in found["surfaces"]]
     whole = found["explained"][0]
     interval = f"{percent(whole['low'])} to {percent(whole['high'])}"
-    lines.append(f"all of it explains {percent(whole['share'])} of the order of {whole['trials']} trials ({interval})")
+    order = f"the order that {whole['trials']} trials would have at epoch {whole['epoch']}"
+    lines.append(f"all of it explains {percent(whole['share'])} of {order} ({interval})")
     return lines
 
 

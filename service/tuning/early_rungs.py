@@ -76,7 +76,7 @@ def early_rungs(
     `has_grace`: whether `grace_epochs` is an option of that scheduler; without it, advice is given only where nothing
     is stopped early at all.
     """
-    epochs = _epochs(rungs, factor)
+    epochs = epochs_to_compare(rungs, factor)
     last = max((e for e in epochs if sum(_has(t, e) for t in history.trials) >= FEWEST), default=epochs[-1])
     early = [epoch for epoch in epochs if epoch < last]
     judge = _Judge(history, tuple(rungs), (*early, last), factor)
@@ -132,8 +132,8 @@ def _risk(found: Agreement | None, trials: int, kept: int) -> Risk | None:
     return Risk(found.epoch, chance, low, high, found.trials)
 
 
-def _epochs(rungs: Sequence[int], factor: int) -> tuple[int, ...]:
-    """Where to look: a ladder from the first epoch, and the scheduler's rungs unless it has very many."""
+def epochs_to_compare(rungs: Sequence[int], factor: int) -> tuple[int, ...]:
+    """A few epochs at which to compare trials: a ladder, and the scheduler's rungs unless it has very many."""
     steps = ladder(1, max(2, factor), rungs[-1])
     return tuple(sorted({*steps, *rungs})) if len(rungs) <= _MOST_LOOKS else steps
 

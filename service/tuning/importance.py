@@ -1,22 +1,26 @@
 """Which parameters mattered, alone and in pairs: shares of what the trials' order varies by; numpy and scipy only.
 
-Trials are put in order by how many others they beat, each pair compared at the highest epoch that both reached, so
-that a trial stopped early is not judged by its early value against another's final one. That order is split over the
-whole search space, not over where the search went, into main effects and interactions of pairs: the functional
-analysis of variance of Hutter, Hoos, Leyton-Brown (2014), with a sparse linear model in place of their forest, since
-it says how sure each share is and gives a parameter without effect nothing. A parameter that is active in a part of the
-space is judged inside that part, so that its parent's effect is not credited to it.
+The order is split over the whole search space, not over where the search went, into main effects and interactions of
+pairs: the functional analysis of variance of Hutter, Hoos, Leyton-Brown (2014), with a sparse linear model in place of
+their forest, since it says how sure each share is and gives a parameter without effect nothing. A parameter that is
+active in a part of the space is judged inside that part, so that its parent's effect is not credited to it.
+
+Trials that were stopped early are never taken for final ones: the order at each stage is predicted from the parameters
+and the order at the stage before, among the trials that reached both. What a scheduler stopped it chose by the latter,
+so nothing is distorted by the choice; in the end the stages are put together.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Final
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from service.tuning.importance_basis import WAVES, Axis, Column, Floats, PairAxes
 from service.tuning.importance_sampler import Draws, draw_effects
@@ -66,16 +70,17 @@ class Interaction:
 class Understanding:
     """What the trials say about the space. Empty (`is_known` False) with fewer than FEWEST_TRIALS usable trials.
 
-    `target`: one value per trial, as from `standings`; NaN leaves the trial out. The same arguments, the same answer.
+    `stages`: one value per trial for each stage in turn, as from `orders`; higher is better, NaN where a trial did not
+    come so far. The same arguments, the same answer.
     """
 
-    def __init__(self, columns: Sequence[Column], target: Floats, *, seed: int = 0) -> None:
+    def __init__(self, columns: Sequence[Column], stages: Sequence[Floats], *, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
-        known = np.flatnonzero(np.isfinite(target))
+        known = np.flatnonzero(np.isfinite(stages[0]))
         if len(known) > _MOST_TRIALS:
             known = np.sort(rng.choice(known, _MOST_TRIALS, replace=False))
         self.trials = len(known)
-        self._target = np.asarray(target, dtype=np.float64)[known]
+        self._stages = [np.asarray(stage, dtype=np.float64)[known] for stage in stages]
         self._axes = [Axis(column, known) for column in columns]
         self._mains = [i for i, axis in enumerate(self._axes) if len(axis.values) > 1 and axis.trials >= FEWEST_TRIALS]
         self._conditions = _conditions(columns, self._axes)
@@ -84,15 +89,27 @@ class Understanding:
         self._parts: dict[tuple[int, ...], Floats] = {}  # variance by draw
         self._total = np.ones(1)
         self.is_known = self.trials >= FEWEST_TRIALS
-        if self.is_known and self._mains and np.ptp(self._target) > 0:
-            self._learn(rng)
+        if self.is_known and self._mains and np.ptp(self._stages[0]) > 0:
+            with threadpool_limits(
+                1
+            ):  # many small matrices: threads that wait for a busy core cost more than they save
+                self._learn(rng)
 
     def _learn(self, rng: np.random.Generator) -> None:
-        if self.trials >= FEWEST_FOR_PAIRS:
-            first = self._draw(rng, _SCREENING_DRAWS)
-            rest = self._target - first.level.mean() - self._table() @ first.coefficients.mean(axis=0)
-            self._pairs = self._interacting(rest, rng)
-        self._draws = self._draw(rng, _DRAWS)
+        mains = self._table()
+        for stage in range(len(self._stages)):
+            rest = self._rest(stage, mains, rng)
+            if len(self._pairs) < _MOST_PAIRS and np.isfinite(rest).sum() >= FEWEST_FOR_PAIRS:
+                self._pairs = {**self._pairs, **self._interacting(rest, rng)}
+        table = self._table()
+        self._draws = self._of_stage(0, table, rng, _DRAWS)[0]
+        for stage in range(1, len(self._stages)):
+            step, pull = self._of_stage(stage, table, rng, _DRAWS)
+            self._draws = Draws(
+                step.level + pull * self._draws.level,
+                step.coefficients + pull[:, None] * self._draws.coefficients,
+                step.noise + pull**2 * self._draws.noise,
+            )
         ends = np.cumsum([len(decay) for decay in self._decays()])
         keys: list[tuple[int, ...]] = [*((i,) for i in self._mains), *self._pairs]
         pieces = np.split(self._draws.coefficients, ends[:-1], axis=1)
@@ -100,8 +117,26 @@ class Understanding:
         self._parts = {key: (e**2).sum(axis=1) * self._share_active(key) for key, e in self._effects.items()}
         self._total = np.sum(list(self._parts.values()), axis=0) + self._draws.noise
 
-    def _draw(self, rng: np.random.Generator, draws: int) -> Draws:
-        return draw_effects(self._table(), self._target, self._decays(), rng, draws=draws)
+    def _of_stage(self, stage: int, table: Floats, rng: np.random.Generator, draws: int) -> tuple[Draws, Floats]:
+        """(what the parameters add at a stage, what the value at the stage before is multiplied with), by draw."""
+        rows = np.flatnonzero(np.isfinite(self._stages[stage]))
+        columns, target, decays = table[rows], self._stages[stage][rows], self._decays()
+        if stage == 0:
+            return draw_effects(columns, target, decays, rng, draws=draws), np.zeros(draws)
+        columns = np.column_stack([columns, self._stages[stage - 1][rows]])
+        found = draw_effects(columns, target, [*decays, np.ones(1)], rng, draws=draws)
+        return Draws(found.level, found.coefficients[:, :-1], found.noise), found.coefficients[:, -1]
+
+    def _rest(self, stage: int, mains: Floats, rng: np.random.Generator) -> Floats:
+        """What main effects, and the stage before, leave of a stage; NaN where a trial did not come so far."""
+        pairs, self._pairs = self._pairs, {}
+        found, pull = self._of_stage(stage, mains, rng, _SCREENING_DRAWS)
+        self._pairs = pairs
+        before = self._stages[stage - 1] * pull.mean() if stage else 0.0
+        return np.asarray(
+            self._stages[stage] - before - found.level.mean() - mains @ found.coefficients.mean(axis=0),
+            dtype=np.float64,
+        )
 
     def _decays(self) -> list[Floats]:
         return [*(self._axes[i].decay(WAVES) for i in self._mains), *(pair.decay for pair in self._pairs.values())]
@@ -116,20 +151,21 @@ class Understanding:
         Chance is what comes out where the rest is shuffled (Westfall, Young 1993), so it allows for how many pairs
         there are, and needs no assumption on the noise.
         """
-        rest = rest - rest.mean()
+        rows = np.flatnonzero(np.isfinite(rest))
+        rest = rest[rows] - rest[rows].mean()
         shuffled = np.column_stack([rest, *(rng.permutation(rest) for _ in range(_SHUFFLES))])
         found, scores = [], []
         for i, j in itertools.combinations(self._mains, 2):
             pair = PairAxes(self._axes[i], self._axes[j])
             if pair.trials < FEWEST_FOR_PAIRS or not len(pair.decay):
                 continue
-            score = pair.decay @ (pair.observed().T @ shuffled) ** 2
+            score = pair.decay @ (pair.observed()[rows].T @ shuffled) ** 2
             found.append(((i, j), pair))
             scores.append((score - score[1:].mean()) / (score[1:].std() or 1.0))
         if not found:
             return {}
         table = np.array(scores)
-        bar = np.quantile(table[:, 1:].max(axis=0), 1 - _CHANCE)
+        bar = np.quantile(table[:, 1:].max(axis=0), 1 - _CHANCE / len(self._stages))
         order = [k for k in np.argsort(-table[:, 0], kind="stable")[:_MOST_PAIRS] if table[k, 0] > bar]
         return dict(found[k] for k in order)
 
@@ -189,6 +225,11 @@ class Understanding:
         mean += self._pairs[key].at(*at) @ self._effects[key].mean(axis=0)
         return first.tolist(), second.tolist(), mean.reshape(len(first), len(second)).tolist()
 
+    def as_standing(self, value: float) -> float:
+        """The share of random configurations that a trial with `value` beats, its noise included."""
+        spread = math.sqrt(float(self._total.mean()))
+        return NormalDist(float(self._draws.level.mean()), spread).cdf(value)
+
     def _number(self, name: str) -> int:
         return next(i for i, axis in enumerate(self._axes) if axis.name == name)
 
@@ -232,29 +273,3 @@ def _conditions(columns: Sequence[Column], axes: Sequence[Axis]) -> list[dict[in
         return found
 
     return [of(column.name) for column in columns]
-
-
-def standings(curves: Sequence[Mapping[int, float]]) -> Floats:
-    """For each trial the share of the others that it beats, from 0 to 1; NaN for a trial that reported nothing.
-
-    `curves`: epoch -> loss of each trial; a loss that is not finite loses against all that are. Ties count half.
-    """
-    last = np.array([max(curve, default=0) for curve in curves])
-    wins, met = np.zeros(len(curves)), np.zeros(len(curves))
-    for epoch in sorted(set(last.tolist()) - {0}):
-        ends_here, goes_on = np.flatnonzero(last == epoch), np.flatnonzero(last > epoch)
-        losses = np.array([_best_until(curve, epoch) for curve in curves])
-        for group, others in ((ends_here, np.concatenate([ends_here, goes_on])), (goes_on, ends_here)):
-            field = np.sort(losses[others])
-            below = np.searchsorted(field, losses[group], side="left")
-            equal = np.searchsorted(field, losses[group], side="right") - below
-            itself = 1 if group is ends_here else 0
-            wins[group] += len(field) - below - equal + (equal - itself) / 2
-            met[group] += len(field) - itself
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(met > 0, wins / met, np.nan)
-
-
-def _best_until(curve: Mapping[int, float], epoch: int) -> float:
-    best = min((loss for e, loss in curve.items() if e <= epoch), default=math.inf)
-    return best if math.isfinite(best) else math.inf

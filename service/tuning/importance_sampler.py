@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from scipy.linalg import cholesky, solve_triangular
 
 from service.tuning.importance_basis import Floats
 
@@ -64,8 +65,6 @@ class _Regression:
         )
 
     def _coefficients(self) -> Floats:
-        from scipy.linalg import cholesky, solve_triangular
-
         scales = np.clip(self._overall * self._local[self._group] * self._decay, _SMALLEST, _LARGEST)
         precision = self._gram + np.diag(np.concatenate([[1e-6], 1 / scales]))
         upper = cholesky(precision, check_finite=False)

@@ -11,10 +11,11 @@ from typing import Any, Final
 
 from service.space import Choice, Parameter
 from service.spec import SweepSpec
-from service.tuning.early_rungs import early_rungs
+from service.tuning.early_rungs import early_rungs, epochs_to_compare
 from service.tuning.history import History, Status, Trial
-from service.tuning.importance import Share, Understanding, standings
+from service.tuning.importance import Share, Understanding
 from service.tuning.importance_basis import Column
+from service.tuning.importance_stages import orders
 from service.tuning.report_trials import rounded
 
 KEYS: Final = ("importance", "explained", "interactions", "dependence", "surfaces", "early_rungs")
@@ -31,14 +32,15 @@ def insight(history: History, spec: SweepSpec, rungs: tuple[int, ...]) -> dict[s
     trials = [t for t in history.trials if t.curve and t.status is not Status.FAILED]
     columns = [_column(name, spec, trials) for name in spec.space.dimensions]
     found: dict[str, Any] = {key: [] for key in KEYS}
-    for k, objective in enumerate(history.objectives.objectives):
-        standing = standings([{e: seen.losses[k] for e, seen in t.curve.items()} for t in trials])
-        known = Understanding(columns, standing, seed=spec.seed)
-        if known.is_known:
-            for key, entries in _of_objective(known, spec).items():
-                found[key] += [{"objective": objective.name, **entry} for entry in entries]
     options = spec.scheduler_options()
     factor, has_grace = getattr(options, "reduction_factor", 3), hasattr(options, "grace_epochs")
+    for k, objective in enumerate(history.objectives.objectives):
+        curves = [{e: seen.losses[k] if seen.is_finite else math.inf for e, seen in t.curve.items()} for t in trials]
+        stages, epoch = orders(curves, epochs_to_compare(rungs, factor))
+        known = Understanding(columns, stages, seed=spec.seed)
+        if known.is_known:
+            for key, entries in _of_objective(known, spec, epoch).items():
+                found[key] += [{"objective": objective.name, **entry} for entry in entries]
     found["early_rungs"] = _rounded(asdict(early_rungs(history, rungs, factor=factor, has_grace=has_grace)))
     return found
 
@@ -54,17 +56,20 @@ def _column(name: str, spec: SweepSpec, trials: list[Trial]) -> Column:
     return Column(name, places, is_choice=isinstance(parameter, Choice), when=when)
 
 
-def _of_objective(known: Understanding, spec: SweepSpec) -> dict[str, list[dict[str, Any]]]:
+def _of_objective(known: Understanding, spec: SweepSpec, epoch: int) -> dict[str, list[dict[str, Any]]]:
     worthy = [p.name for p in known.parameters if p.total.share >= _LEAST_SHARE][:_MOST_CURVES]
     return {
         "importance": [
             {"name": p.name, **_numbers(p.main), **_numbers(p.total, _TOTAL), "trials": p.trials}
             for p in known.parameters
         ],
-        "explained": [{**_numbers(known.explained), "trials": known.trials}],
+        "explained": [{**_numbers(known.explained), "trials": known.trials, "epoch": epoch}],
         "interactions": [{"names": list(i.names), **_numbers(i.share), "trials": i.trials} for i in known.interactions],
         "dependence": [
-            {"name": name, "points": [[_value(spec, name, place), *_triple(at)] for place, at in known.curve(name)]}
+            {
+                "name": name,
+                "points": [[_value(spec, name, place), *_triple(known, at)] for place, at in known.curve(name)],
+            }
             for name in worthy
         ],
         "surfaces": [_surface(known, spec, i.names) for i in known.interactions[:1]],
@@ -74,7 +79,11 @@ def _of_objective(known: Understanding, spec: SweepSpec) -> dict[str, list[dict[
 def _surface(known: Understanding, spec: SweepSpec, names: tuple[str, str]) -> dict[str, Any]:
     first, second, mean = known.surface(names)
     values = [[_value(spec, name, p) for p in places] for name, places in zip(names, (first, second), strict=True)]
-    return {"names": list(names), "values": values, "mean": [[_in_range(v) for v in row] for row in mean]}
+    return {
+        "names": list(names),
+        "values": values,
+        "mean": [[round(known.as_standing(v), 4) for v in row] for row in mean],
+    }
 
 
 def _value(spec: SweepSpec, name: str, place: float) -> Any:  # noqa: ANN401  # a choice's values are any JSON
@@ -88,13 +97,8 @@ def _numbers(share: Share, names: tuple[str, str, str] = ("share", "low", "high"
     return {name: round(value, 4) for name, value in zip(names, values, strict=True)}
 
 
-def _triple(at: Share) -> list[float]:
-    return [_in_range(at.share), _in_range(at.low), _in_range(at.high)]
-
-
-def _in_range(value: float) -> float:
-    """A standing: the model knows nothing of its bounds."""
-    return round(min(1.0, max(0.0, value)), 4)
+def _triple(known: Understanding, at: Share) -> list[float]:
+    return [round(known.as_standing(value), 4) for value in (at.share, at.low, at.high)]
 
 
 def _rounded(item: Any) -> Any:  # noqa: ANN401  # any tree of JSON's types

@@ -46,7 +46,7 @@ def agreement(epoch: int, early: Sequence[float], late: Sequence[float | None]) 
     found = spearman([early[i] for i in both], [score for score in late if score is not None])
     if found is None:
         return None
-    scores = _normal_scores(early)
+    scores = normal_scores(early)
     narrow = pstdev([scores[i] for i in both])
     wide = max(1.0, pstdev(scores) / narrow) if narrow > 0 else 1.0
     middle = math.atanh(max(-_MOST, min(_MOST, found)))
@@ -94,7 +94,8 @@ def _ranks(values: Sequence[float]) -> list[float]:
     return ranks
 
 
-def _normal_scores(values: Sequence[float]) -> list[float]:
+def normal_scores(values: Sequence[float]) -> list[float]:
+    """The places of `values` as a normal variable has them, the lowest first; equal values share their mean place."""
     normal = NormalDist()
     return [normal.inv_cdf((rank + 0.5) / len(values)) for rank in _ranks(values)]
 

@@ -34,7 +34,7 @@ function drawImportance(host, k) {
   const whole = of(R.explained, k)[0];
   const text = pairs.map((p) => `${p.names.map(label).join(" × ")} ${percent(p.share)} (${percent(p.low)} to ${percent(p.high)})`);
   host.append(html("p", { class: "note" }, pairs.length ? `Together beyond each alone: ${text.join(", ")}.` : "No interaction of two parameters stands out from chance."));
-  host.append(html("p", { class: "note" }, `All of it explains ${percent(whole.share)} of the order of ${whole.trials} trials (${percent(whole.low)} to ${percent(whole.high)}).`));
+  host.append(html("p", { class: "note" }, `All of it explains ${percent(whole.share)} of the order that ${whole.trials} trials would have at epoch ${whole.epoch} (${percent(whole.low)} to ${percent(whole.high)})${whole.epoch < R.sweep.max_epochs ? ", the last that enough of them reached" : ""}.`));
 }
 
 /** The frame of a small chart with the title of what it shows. */
