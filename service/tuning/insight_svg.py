@@ -32,7 +32,7 @@ def _block(found: dict[str, Any], objective: str, title: str) -> tuple[str, int]
     rows = [entry for entry in found["importance"] if entry["objective"] == objective][:_MOST_ROWS]
     top = max([0.05, *(row["total_high"] for row in rows)])
     head = f"{title}: importance for {objective}" if objective else f"{title}: importance"
-    parts = [_text(16, 18, head, size=15, is_strong=True)]
+    parts = [f'<g font-size="15">{_text(16, 18, head, is_strong=True)}</g>']
     hint = "share of the trials' order: full colour by itself, light with another; 90 % interval"
     parts.append(_text(16, 36, hint if rows else "too few trials to tell", colour=_SOFT))
     parts += [_row(row, _TOP + i * _ROW, top) for i, row in enumerate(rows)]
@@ -64,8 +64,6 @@ def _bar(y: int, width: float, opacity: float) -> str:
     return f'<rect x="{_LEFT}" y="{y}" width="{width:.1f}" height="18" rx="3" fill="{_BLUE}" fill-opacity="{opacity}"/>'
 
 
-def _text(  # noqa: PLR0913  # what a text in a picture has
-    x: float, y: int, text: str, *, colour: str = _INK, anchor: str = "start", size: int = 12, is_strong: bool = False
-) -> str:
-    style = f'x="{x:.1f}" y="{y}" fill="{colour}" text-anchor="{anchor}" font-size="{size}"'
+def _text(x: float, y: int, text: str, *, colour: str = _INK, anchor: str = "start", is_strong: bool = False) -> str:
+    style = f'x="{x:.1f}" y="{y}" fill="{colour}" text-anchor="{anchor}"'
     return f'<text {style} font-weight="{600 if is_strong else 400}">{escape(text)}</text>'

@@ -42,7 +42,8 @@ def test_a_sweep_arrives_whole_in_the_embedded_store(tmp_path: Path) -> None:
     ledger = records(spec_of(), "s-1", Synthetic())
     write_ledger(folder, ledger)
     (folder / "report").mkdir()
-    (folder / "report" / "report.html").write_text("<p>report</p>")
+    for name in ("report.html", "importance.json", "importance.svg"):
+        (folder / "report" / name).write_text("<p>report</p>")
     assert track(folder, tmp_path) == 0
     check_exactly_once(tmp_path, ledger, "s-1")
     runs = active_runs(tmp_path, "s-1")
@@ -58,7 +59,7 @@ def test_a_sweep_arrives_whole_in_the_embedded_store(tmp_path: Path) -> None:
     stored = [value for (value,) in rows(tmp_path, "SELECT value FROM latest_metrics WHERE run_uuid = ?", parent)]
     assert stored == [best.metrics["val_acc"]]
     names = sorted(p.name for p in (tmp_path / "mlartifacts" / "digits-cnn" / parent / "artifacts").iterdir())
-    assert names == ["report.html", "sweep.yaml"]
+    assert names == ["importance.json", "importance.svg", "report.html", "sweep.yaml"]
 
 
 def test_parameters_stand_once_as_text_and_conditional_ones_only_where_active(tmp_path: Path) -> None:

@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from service import sweeps
 from service.cli import app
+from service.spec import parse_sweep
+from service.tuning.sweep_folder import Job
+from tests.integration.synthetic_sweep import LR, Synthetic, records, write_ledger
+from tests.integration.synthetic_sweep import SWEEP as SYNTHETIC
 
 COMMANDS = (
     "run", "resume", "watch", "stop", "list", "show", "report", "best", "ui", "sync", "validate", "plan", "schema",
@@ -122,3 +127,27 @@ def test_fmt_is_a_fixed_point(sweep_file: Path) -> None:
 
 def test_version() -> None:
     assert tuneyard("--version").stdout.startswith("tuneyard 0.")
+
+
+def test_what_mattered_is_shown_to_a_person_and_to_a_program(home: Path) -> None:
+    spec = parse_sweep(SYNTHETIC, file="sweep.yaml", root=Path())
+    sweep = sweeps.create(home, Job("digits-cnn-20261122-abc123", spec.to_dict()), {"folder": "."})
+    write_ledger(sweep.folder, records(spec.to_dict(), sweep.id, Synthetic()))
+    text = tuneyard("--data-dir", str(home), "show", "--importance").stdout
+    assert text.index("importance for val_acc") < text.index("\nlr ") < text.index("\nlabel_noise ")
+    assert "together beyond each alone: class_path with lr " in text
+    assert "best together: class_path torch.optim." in text
+    assert "what early epochs foretold of val_acc" in text
+    assert "\ngrace_epochs 1 is late enough: " in text
+    found = json.loads(tuneyard("--data-dir", str(home), "show", "--importance", "--json").stdout)
+    assert found["insight"]["importance"][0]["name"] == LR
+    assert "insight" not in json.loads(tuneyard("--data-dir", str(home), "show", "--json").stdout)
+
+
+def test_too_few_trials_for_importance_are_said(home: Path) -> None:
+    spec = parse_sweep(SYNTHETIC, file="sweep.yaml", root=Path())
+    sweep = sweeps.create(home, Job("digits-cnn-20261122-abc123", spec.to_dict()), {"folder": "."})
+    write_ledger(sweep.folder, records(spec.to_dict(), sweep.id, Synthetic(trials=4)))
+    text = tuneyard("--data-dir", str(home), "show", "--importance").stdout
+    assert "too few trials to tell" in text
+    assert "too few trials to advise on early stopping" in text

@@ -7,15 +7,32 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import fromstring
 
 import pytest
 
 from service.spec import SweepSpec, parse_sweep
 from service.tuning.events import Record, Reported, SweepEnded, SweepPaused, TrialEnded
+from service.tuning.insight import KEYS
+from service.tuning.insight_svg import importance_svg
+from service.tuning.outcome import write_report
 from service.tuning.report import build_report, report_text
 from service.tuning.report_html import render
 from service.tuning.report_trials import MOST_POINTS
-from tests.integration.synthetic_sweep import LR, MOMENTUM, RUNGS, SWEEP, Synthetic, records
+from tests.integration.synthetic_sweep import (
+    ADAMW,
+    LR,
+    MOMENTUM,
+    NOISE,
+    OPTIMIZER,
+    RUNGS,
+    SGD,
+    SWEEP,
+    WIDTH,
+    Synthetic,
+    records,
+    write_ledger,
+)
 
 TWO_OBJECTIVES = SWEEP.replace(
     "metric: {name: val_acc, goal: maximize}",
@@ -121,9 +138,76 @@ def test_failures_name_their_cause_and_their_trials(report: dict[str, Any]) -> N
     assert all(report["trials"][n]["ending"] == "failed" for n in failed["trials"])
 
 
-def test_the_learning_rate_matters_most(report: dict[str, Any]) -> None:
+def test_the_learning_rate_matters_most_and_depends_on_the_optimizer(report: dict[str, Any]) -> None:
+    shares = {entry["name"]: entry for entry in report["importance"]}
     assert report["importance"][0]["name"] == LR
-    assert report["importance"][0]["share"] > 3 * report["importance"][1]["share"]
+    assert shares[LR]["share"] > 3 * max(entry["share"] for name, entry in shares.items() if name != LR)
+    assert report["interactions"][0]["names"] == [OPTIMIZER, LR]
+    assert shares[NOISE]["total"] < 0.05
+    assert shares[MOMENTUM]["trials"] == sum(
+        MOMENTUM in t["params"] and t["ending"] != "failed" for t in report["trials"]
+    )
+    assert report["explained"][0]["share"] > 0.7
+
+
+def test_effects_stand_on_the_parameters_own_scale(report: dict[str, Any]) -> None:
+    curves = {curve["name"]: curve["points"] for curve in report["dependence"]}
+    assert [curves[LR][0][0], curves[LR][-1][0]] == [1e-4, 1e-1]
+    assert [point[0] for point in curves[OPTIMIZER]] == [SGD, ADAMW]
+    for points in curves.values():
+        assert all(0 <= low <= mean <= high <= 1 for _, mean, low, high in points)
+    surface = report["surfaces"][0]
+    optimizers, rates = surface["values"]
+    best = {name: rates[row.index(max(row))] for name, row in zip(optimizers, surface["mean"], strict=True)}
+    assert best[ADAMW] < best[SGD]  # as the synthetic sweep is made: 10 to the -2.6 and to the -1.5
+    assert 1e-3 < best[ADAMW] < 1e-2
+
+
+def test_early_epochs_are_judged(report: dict[str, Any]) -> None:
+    looks = report["early_rungs"]["looks"]
+    assert [look["epoch"] for look in looks] == list(RUNGS[:-1])
+    assert report["early_rungs"]["winner"] == report["best"]["trial"]
+    assert report["early_rungs"]["advice"].startswith("grace_epochs 1 is late enough: ")
+    assert f"advice      {report['early_rungs']['advice']}" in report_text(report)
+
+
+def test_every_objective_has_its_own_importance() -> None:
+    spec = _spec(TWO_OBJECTIVES)
+    report = build_report(_ledger(spec, Synthetic(second_objective=True)), spec)
+    leading = {entry["objective"]: entry["name"] for entry in reversed(report["importance"])}
+    assert leading == {"val_acc": LR, "latency_ms": WIDTH}
+    assert [entry["objective"] for entry in report["explained"]] == ["val_acc", "latency_ms"]
+    picture = importance_svg(report, "digits")
+    assert "importance for val_acc" in picture
+    assert "importance for latency_ms" in picture
+
+
+def test_few_trials_are_said_to_be_too_few() -> None:
+    spec = _spec()
+    report = build_report(_ledger(spec, Synthetic(trials=6)), spec)
+    assert all(report[key] == [] for key in KEYS[:-1])
+    assert "too few trials" in report["early_rungs"]["no_advice"]
+    assert "too few trials to tell" in importance_svg(report, "digits")
+    assert "mattered" not in report_text(report)
+
+
+def test_the_picture_is_whole_and_quotes_names(report: dict[str, Any]) -> None:
+    root = fromstring(importance_svg(report, "a <b> & c"))  # noqa: S314  # what we have just drawn
+    texts = [node.text or "" for node in root.iter() if node.tag.endswith("text")]
+    assert texts[0] == "a <b> & c: importance for val_acc"
+    assert {LR, OPTIMIZER, MOMENTUM} <= set(texts)
+    assert sum(node.tag.endswith("rect") for node in root.iter()) == 1 + 2 * len(report["importance"])
+
+
+def test_the_files_of_the_report_hold_what_the_report_says(tmp_path: Path, ledger: list[Record]) -> None:
+    write_ledger(tmp_path, ledger)
+    names = write_report(tmp_path, _spec())
+    assert names == [
+        f"report/{n}" for n in ("report.json", "report.html", "importance.json", "importance.svg", "best.yaml")
+    ]
+    taught = json.loads((tmp_path / "report" / "importance.json").read_text())
+    whole = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert taught == {key: whole[key] for key in KEYS}
 
 
 def test_conditional_parameters_keep_their_axis(report: dict[str, Any]) -> None:
