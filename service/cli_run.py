@@ -19,6 +19,7 @@ def register(app: typer.Typer) -> None:
             "tuneyard run sweep.yaml --set budget.max_trials=20 --set search.name=tpe",
             "tuneyard run sweep.yaml --name second-try --json > progress.jsonl",
             "tuneyard run sweep.yaml --detach && tuneyard watch",
+            "tuneyard run sweep.yaml --set search.warm_start=auto",
         )
     )(run)
     app.command(epilog=examples("tuneyard resume", "tuneyard resume digits-20261122-0a1b2c"))(resume)
@@ -48,10 +49,11 @@ def run(
     """
     from service.follow import follow
     from service.launch import start
+    from service.past_sweeps import with_past
     from service.submission import prepare
 
     changes = [*(overrides or ()), *([f"name={name}"] if name else ())]
-    started = start(settings.home(), prepare(sweep, changes, signatures=signatures))
+    started = start(settings.home(), *with_past(settings.home(), prepare(sweep, changes, signatures=signatures)))
     if detach:
         typer.echo(started.id)
         return

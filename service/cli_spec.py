@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from service import settings
 from service.cli_text import examples
 from service.errors import Fault, SpecError
 
@@ -63,11 +64,16 @@ def plan(
 
     Trials, rungs and how many trials reach each, epochs, CPU and GPU hours, checkpoints on disk.
     """
+    from service.past_sweeps import gather
     from service.plan import plan as make_plan
     from service.plan_text import plan_lines
     from service.spec import load_sweep
 
-    made = make_plan(load_sweep(sweep, overrides or []), seconds_per_epoch=seconds_per_epoch)
+    spec = load_sweep(sweep, overrides or [])
+    made = make_plan(spec, seconds_per_epoch=seconds_per_epoch)
+    if spec.search.warm_start:
+        learned = gather(settings.home(), spec, str(sweep)).about
+        made = replace(made, notes=(*made.notes, f"warm start: {learned}"))
     typer.echo(json.dumps(made.to_dict(), indent=1) if as_json else "\n".join(plan_lines(made)))
 
 

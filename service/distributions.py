@@ -14,6 +14,8 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeAlias
 
+from service.priors import Prior, Warp, warp
+
 JSON: TypeAlias = Any
 Kind: TypeAlias = Literal["constant", "choice", "integer", "real"]
 
@@ -70,10 +72,11 @@ class Constant(_Conditional):
 
 @dataclass(frozen=True)
 class Choice(_Conditional):
-    """One of `values` (any JSON, no two equal), drawn by `weights` (positive, any scale) or evenly."""
+    """One of `values` (any JSON, no two equal), drawn by `weights` (positive, any scale) or evenly, and by `prior`."""
 
     values: tuple[JSON, ...]
     weights: tuple[float, ...] | None = None
+    prior: Prior | None = None
     kind: ClassVar[Kind] = "choice"
 
     @property
@@ -98,10 +101,16 @@ class Choice(_Conditional):
         return {identity(value): i for i, value in enumerate(self.values)}
 
     @cached_property
-    def _edges(self) -> list[float]:
+    def probabilities(self) -> tuple[float, ...]:
+        """How likely each of `values` is drawn."""
         weights = self.weights or (1.0,) * len(self.values)
         total = math.fsum(weights)
-        return [0.0, *(edge / total for edge in itertools.accumulate(weights))]
+        even = tuple(weight / total for weight in weights)
+        return even if self.prior is None else self.prior.probabilities(even, self.index(self.prior.around))
+
+    @cached_property
+    def _edges(self) -> list[float]:
+        return [0.0, *itertools.accumulate(self.probabilities)]
 
     def to_unit(self, value: JSON) -> float:
         """The middle of the part of the interval that `value` owns; its length is the value's probability."""
@@ -125,6 +134,7 @@ class Integer(_Conditional):
     high: int
     log: bool = False
     step: int = 1
+    prior: Prior | None = None
     kind: ClassVar[Kind] = "integer"
 
     @property
@@ -138,7 +148,11 @@ class Integer(_Conditional):
         return inside and (int(value) - self.low) % self.step == 0
 
     def to_unit(self, value: JSON) -> float:
-        """The middle of the part of the interval that `value` owns."""
+        """A point inside the part of the interval that `value` owns; the middle of it without a prior."""
+        place = self._place(value)
+        return place if self._warp is None else self._warp.back(place)
+
+    def _place(self, value: JSON) -> float:
         k = min(self.size - 1, max(0, round((float(value) - self.low) / self.step)))
         return self._lattice.unit(k)
 
@@ -146,15 +160,22 @@ class Integer(_Conditional):
     def _lattice(self) -> _Lattice:
         return _Lattice(self.low, self.step, self.size, self.log)
 
+    @cached_property
+    def _warp(self) -> Warp | None:
+        return None if self.prior is None else warp(self._place(self.prior.around), self.prior.strength)
+
     def from_unit(self, u: float) -> int:
         """The value that owns `u`."""
-        return self.low + self.step * self._lattice.index(_clip(u))
+        return self._at(_clip(u) if self._warp is None else self._warp.onto(_clip(u)))
+
+    def _at(self, place: float) -> int:
+        return self.low + self.step * self._lattice.index(place)
 
     def grid_values(self, points: int) -> list[JSON]:
         """All values where there are at most `points`, else `points` of them from `low` up, evenly in their scale."""
         if self.size <= points:
             return list(range(self.low, self.high + 1, self.step))
-        return list(dict.fromkeys(self.from_unit(u) for u in _evenly(points)))
+        return list(dict.fromkeys(self._at(place) for place in _evenly(points)))
 
 
 @dataclass(frozen=True)
@@ -165,6 +186,7 @@ class Real(_Conditional):
     high: float
     log: bool = False
     step: float | None = None
+    prior: Prior | None = None
     kind: ClassVar[Kind] = "real"
 
     @cached_property
@@ -181,7 +203,11 @@ class Real(_Conditional):
         size = self.size
         return None if size is None or self.step is None else _Lattice(self.low, self.step, size, self.log)
 
-    def _at(self, k: int) -> float:
+    @cached_property
+    def _warp(self) -> Warp | None:
+        return None if self.prior is None else warp(self._place(self.prior.around), self.prior.strength)
+
+    def _step(self, k: int) -> float:
         # In decimals, so that 0.1 + 2 * 0.1 is 0.3.
         return min(self.high, float(Decimal(repr(float(self.low))) + k * Decimal(repr(float(self.step or 0.0)))))
 
@@ -191,11 +217,15 @@ class Real(_Conditional):
             return False
         if self.step is None:
             return True
-        nearest = self._at(round((value - self.low) / self.step))
+        nearest = self._step(round((value - self.low) / self.step))
         return math.isclose(nearest, value, rel_tol=1e-9, abs_tol=1e-9 * self.step)
 
     def to_unit(self, value: JSON) -> float:
-        """The place of `value` in the interval, on the parameter's scale."""
+        """The place of `value` in the interval: on the parameter's scale where it has no prior."""
+        place = self._place(value)
+        return place if self._warp is None else self._warp.back(place)
+
+    def _place(self, value: JSON) -> float:
         value = min(self.high, max(self.low, float(value)))
         lattice = self._lattice
         if lattice is not None and self.step is not None:
@@ -206,18 +236,21 @@ class Real(_Conditional):
 
     def from_unit(self, u: float) -> float:
         """The value at `u`; always inside the bounds."""
-        u, lattice = _clip(u), self._lattice
+        return self._at(_clip(u) if self._warp is None else self._warp.onto(_clip(u)))
+
+    def _at(self, place: float) -> float:
+        lattice = self._lattice
         if lattice is not None:
-            return self._at(lattice.index(u))
-        value = self.low * (self.high / self.low) ** u if self.log else self.low + u * (self.high - self.low)
+            return self._step(lattice.index(place))
+        value = self.low * (self.high / self.low) ** place if self.log else self.low + place * (self.high - self.low)
         return min(float(self.high), max(float(self.low), value))
 
     def grid_values(self, points: int) -> list[JSON]:
         """All steps where there are at most `points`, else `points` values from `low` up, evenly in their scale."""
         size = self.size
         if size is not None and size <= points:
-            return [self._at(k) for k in range(size)]
-        return list(dict.fromkeys(self.from_unit(u) for u in _evenly(points)))
+            return [self._step(k) for k in range(size)]
+        return list(dict.fromkeys(self._at(place) for place in _evenly(points)))
 
 
 Parameter: TypeAlias = Constant | Choice | Integer | Real

@@ -26,8 +26,11 @@ def backend(home: Path) -> Backend:
     return build(str(sweeps_folder(home)))
 
 
-def start(home: Path, job: Job) -> Sweep:
-    """Make a sweep and start its driver. SpecError where a sweep of the same name is running."""
+def start(home: Path, job: Job, past: bytes | None = None) -> Sweep:
+    """Make a sweep and start its driver; `past` as `sweeps.create` takes it.
+
+    SpecError where a sweep of the same name is running.
+    """
     name = job.spec["name"]
     with one_at_a_time(home):
         for other in every(home):
@@ -37,7 +40,7 @@ def start(home: Path, job: Job) -> Sweep:
                     f"stop it with `tuneyard stop {other.id}`, or give this one another name with `--name`"
                 )
                 raise SpecError([Fault(message, path="name", given=name)])
-        sweep = create(home, job, {"folder": str(Path.cwd())})
+        sweep = create(home, job, {"folder": str(Path.cwd())}, past)
         _submit(home, sweep, attempt=1)
     return sweep
 

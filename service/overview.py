@@ -57,7 +57,9 @@ def details(home: Path, sweep: Sweep, *, with_insight: bool = False) -> dict[str
     """A sweep with all its trials, the best first, as its ledger tells; `with_insight`, what they teach as well."""
     from service.spec import SweepSpec
     from service.tuning.history import History
+    from service.tuning.knowledge import ABOUT_FACT
     from service.tuning.ledger import read_ledger
+    from service.tuning.sweep_folder import read_job
 
     spec = SweepSpec.from_dict(sweep.spec())
     history = History.of(spec.objectives, read_ledger(sweep.folder))
@@ -68,6 +70,7 @@ def details(home: Path, sweep: Sweep, *, with_insight: bool = False) -> dict[str
         "state": state(home, sweep),
         "folder": str(sweep.folder),
         **{key: str(sweep.path(name)) for key, name in names.items() if sweep.path(name).exists()},
+        **({"warm_start": about} if (about := read_job(sweep.folder).facts.get(ABOUT_FACT)) else {}),
         "progress": sweep.progress() or {},
         "metric": {"name": spec.objectives.objectives[0].name, "goal": spec.objectives.objectives[0].goal},
         "trials": _trials(history),
@@ -111,7 +114,7 @@ def print_details(found: dict[str, Any], limit: int) -> None:
     out.print(found["sweep_id"], style="bold")
     progress = found["progress"]
     out.print(line({**progress, "state": found["state"]}) if progress else found["state"], markup=False)
-    for key in ("folder", "report", "best_config", "log"):
+    for key in ("warm_start", "folder", "report", "best_config", "log"):
         if key in found:
             out.print(f"{key.replace('_', ' '):<12}{found[key]}", markup=False, soft_wrap=True)
     if found["trials"] and limit:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 from service.distributions import JSON, Choice, Constant, Integer, Parameter, Real, identity, is_number
 from service.document import Node, Steps
+from service.priors import STRENGTHS, Prior
 from service.spec_faults import Faults
 
-KEYS: Final = ("value", "values", "weights", "min", "max", "distribution", "step", "when")
+KEYS: Final = ("value", "values", "weights", "min", "max", "distribution", "step", "prior", "when")
 DISTRIBUTIONS: Final = ("uniform", "log_uniform", "int_uniform", "int_log_uniform")
 _RANGE_KEYS: Final = ("min", "max", "distribution", "step")
+_PRIOR_KEYS: Final = ("around", "strength")
 _LARGEST_INTEGER: Final = 2**53  # beyond it, floats skip whole numbers
 _LARGEST_REAL: Final = 1e300
 _SMALLEST_LOGGED: Final = 1e-300
@@ -55,9 +58,31 @@ class _Reader:
             "value": self._constant, "values": self._choice, "min": self._range
         }  # fmt: skip
         parameter = readers[forms[0]]()
+        if parameter is not None and not isinstance(parameter, Constant):
+            parameter = self._with_prior(parameter)
         if parameter is None or len(self._faults) > self._before:
             return None
-        return _with_when(parameter, when)
+        return replace(parameter, when=when)
+
+    def _with_prior(self, parameter: Choice | Integer | Real) -> Parameter | None:
+        node = self._node.mapping.get("prior")
+        if node is None:
+            return parameter
+        around, strength = node.mapping.get("around"), node.mapping.get("strength")
+        for key in node.mapping:
+            if key not in _PRIOR_KEYS:
+                self._faults.unknown_key((*self._steps, "prior", key), _PRIOR_KEYS)
+        if around is None:
+            words = ", ".join(STRENGTHS)
+            self._fault(("prior",), "names no value", allowed=f"{{around: a value}}, perhaps with strength: {words}")
+        elif not _is_inside(parameter, around.plain()):
+            self._fault(("prior", "around"), "is no value of this parameter", allowed=_inside(parameter))
+        if strength is not None and strength.value not in STRENGTHS:
+            self._faults.unknown_word((*self._steps, "prior", "strength"), STRENGTHS)
+        if around is None or len(self._faults) > self._before:
+            return None
+        prior = Prior(around.plain()) if strength is None else Prior(around.plain(), strength.value)  # type: ignore[arg-type]  # one of STRENGTHS
+        return replace(parameter, prior=prior)
 
     def _fault(self, steps: Steps, message: str, *, allowed: str | None = None) -> None:
         self._faults.add((*self._steps, *steps), message, allowed=allowed)
@@ -83,7 +108,7 @@ class _Reader:
         return conditions
 
     def _constant(self) -> Parameter | None:
-        self._forbid("weights", *_RANGE_KEYS)
+        self._forbid("weights", "prior", *_RANGE_KEYS)
         value = self._node.mapping["value"]
         return Constant(value.plain()) if _is_finite(value, (*self._steps, "value"), self._faults) else None
 
@@ -197,16 +222,17 @@ def _looks_like_number(text: str) -> bool:
         return False
 
 
-def _with_when(parameter: Parameter, when: Mapping[str, tuple[JSON, ...]]) -> Parameter:
-    match parameter:
-        case Constant():
-            return Constant(parameter.value, when=when)
-        case Choice():
-            return Choice(parameter.values, parameter.weights, when=when)
-        case Integer():
-            return Integer(parameter.low, parameter.high, parameter.log, parameter.step, when=when)
-        case Real():
-            return Real(parameter.low, parameter.high, parameter.log, parameter.step, when=when)
+def _is_inside(parameter: Choice | Integer | Real, value: JSON) -> bool:
+    """Whether a prior may point at `value`: between the bounds is enough, on a step it need not be."""
+    if isinstance(parameter, Choice):
+        return parameter.contains(value)
+    return is_number(value) and parameter.low <= value <= parameter.high
+
+
+def _inside(parameter: Choice | Integer | Real) -> str:
+    if isinstance(parameter, Choice):
+        return "one of its values"
+    return f"a number from {parameter.low:g} to {parameter.high:g}"
 
 
 def to_data(parameter: Parameter) -> JSON:
@@ -226,6 +252,8 @@ def to_data(parameter: Parameter) -> JSON:
         case Real():
             data = {"min": parameter.low, "max": parameter.high, "distribution": _name("", log=parameter.log)}
             data |= {"step": parameter.step} if parameter.step is not None else {}
+    if not isinstance(parameter, Constant) and parameter.prior is not None:
+        data["prior"] = {"around": parameter.prior.around, "strength": parameter.prior.strength}
     if parameter.when:
         data["when"] = {
             k: v[0] if len(v) == 1 and not isinstance(v[0], list) else list(v) for k, v in parameter.when.items()

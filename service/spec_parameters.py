@@ -98,9 +98,18 @@ def read_start_points(
                 value = parameter.value if isinstance(parameter, Constant) else lookup(fit, name)
                 params |= {} if value is None and not parameter.contains(None) else {name: value}
         for problem in space.problems(params):
-            faults.add(("search", "start_points", i), problem, near=_near_name(problem, space))
+            message = problem + _whose(problem, point, space)
+            faults.add(("search", "start_points", i), message, near=_near_name(problem, space))
         complete.append(params)
     return tuple(complete)
+
+
+def _whose(problem: str, point: Params, space: Space) -> str:
+    """Where the value of a problem comes from, or should have, if the point does not give it."""
+    name, _, rest = problem.partition(" ")
+    if name in point or name not in space:
+        return ""
+    return f"; the point leaves it out, and {'so does' if rest == 'is missing' else 'this is the value of'} the config"
 
 
 def _near_name(problem: str, space: Space) -> str | None:

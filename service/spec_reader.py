@@ -26,7 +26,9 @@ ORDER: Final = (
 MAX_GRID: Final = 1_000_000
 _UNREAD: Final = Node({}, Place(""))  # stands in for a config that cannot be read, so that this is one fault
 _READABLE: Final = 10**30
-_OWN: Final = {"search": ("name", "start_from_defaults", "start_points"), "scheduler": ("name", "max_epochs")}
+_OWN: Final = {
+    "search": ("name", "start_from_defaults", "start_points", "warm_start"), "scheduler": ("name", "max_epochs")
+}  # fmt: skip
 _STAND_IN: Final = 10_000  # for a max_epochs with a fault, so that the scheduler's other options are checked too
 
 
@@ -172,6 +174,9 @@ class Reader:
         read = self._options("searchers", "search", name, options)
         if search is None:
             return
+        if search.warm_start and search.name == "grid":
+            allowed = "any other searcher, or no warm_start"
+            self._faults.add(("search", "warm_start"), "grid walks a list: it learns from nothing", allowed=allowed)
         points = search.start_points
         if parameters is not None:
             space = Space(parameters)

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from service import plugins
 from service.aliases import RENAMED, SECTIONS
 from service.parameters import DISTRIBUTIONS
+from service.priors import STRENGTHS
 from service.spec import SweepSpec
 from service.spec_reader import ORDER
 from service.spec_sections import SchedulerSection, SearchSection
@@ -32,7 +33,7 @@ def json_schema() -> dict[str, Any]:
     """A JSON Schema (draft 7) of all that `load_sweep` takes; imports every plugin file for its options."""
     schema = SweepSpec.model_json_schema(by_alias=True)
     definitions, properties = schema["$defs"], schema["properties"]
-    for name in ("Constant", "Choice", "Integer", "Real", "SearchSection", "SchedulerSection"):
+    for name in ("Constant", "Choice", "Integer", "Real", "Prior", "SearchSection", "SchedulerSection"):
         definitions.pop(name, None)
     definitions["Parameter"] = _parameter()
     properties["parameters"] = {
@@ -75,6 +76,16 @@ def _parameter() -> dict[str, Any]:
                 "enum": words,
             },
             "step": {"description": "Values are min, min + step, …", **_NUMBER},
+            "prior": {
+                "description": "A value that is probably good: three of four draws crowd around it.",
+                "type": "object",
+                "properties": {
+                    "around": {"description": "The value."},
+                    "strength": {"description": "How sure that is; medium where left out.", "enum": list(STRENGTHS)},
+                },
+                "required": ["around"],
+                "additionalProperties": False,
+            },
             "when": {
                 "description": "The parameter exists only where these others have this value, or one of these.",
                 "type": "object",

@@ -98,6 +98,46 @@ class Metric(Section):
         return Objective(self.name, self.goal, self.target)
 
 
+_SOURCE_FORMS: Final = (
+    "must be one of: auto, the id or name of a sweep, mlflow:experiment, or {experiment: its name, uri: its server}"
+)
+
+
+def _sources(value: object) -> object:
+    """One source stands for a list of it."""
+    return (value,) if isinstance(value, str | dict) else tuple(value) if isinstance(value, list) else value
+
+
+def _source(value: object) -> object:
+    """A source of earlier trials in its canonical form: a text, or a mapping of `experiment` and `uri`."""
+    if isinstance(value, dict):
+        texts = [value.get("experiment"), value.get("uri", "")]
+        if not (set(value) <= {"experiment", "uri"} and texts[0] and all(isinstance(text, str) for text in texts)):
+            raise ValueError(_SOURCE_FORMS)
+        return {"experiment": texts[0], "uri": texts[1]} if texts[1] else f"mlflow:{texts[0]}"
+    if not isinstance(value, str) or not value.removeprefix("mlflow:").strip():
+        raise ValueError(_SOURCE_FORMS)
+    return value
+
+
+_SOURCE_SCHEMA: Final[dict[str, Any]] = {
+    "anyOf": [
+        {"type": "string", "minLength": 1, "examples": ["auto", "digits-20261122-0a1b2c", "mlflow:digits"]},
+        {
+            "type": "object",
+            "properties": {"experiment": {"type": "string"}, "uri": {"type": "string"}},
+            "required": ["experiment"],
+            "additionalProperties": False,
+        },
+    ]
+}
+_SOURCES_SCHEMA: Final = {"anyOf": [*_SOURCE_SCHEMA["anyOf"], {"type": "array", "items": _SOURCE_SCHEMA}]}
+Source = Annotated[str | dict[str, str], BeforeValidator(_source)]
+Sources = Annotated[
+    tuple[Source, ...], BeforeValidator(_sources), Field(max_length=20), WithJsonSchema(_SOURCES_SCHEMA)
+]
+
+
 class SearchSection(Section):
     """Which searcher proposes configurations; its own options stand beside the name."""
 
@@ -107,6 +147,8 @@ class SearchSection(Section):
     """Whether the first trial takes the values that `base` or `fit` gives to the parameters."""
     start_points: Annotated[tuple[dict[str, Any], ...], Field(max_length=100)] = ()
     """Configurations to try first; a parameter left out takes its value from `base` or `fit`."""
+    warm_start: Sources = ()
+    """Earlier sweeps to learn from: their ids or names, `mlflow:experiment`, or `auto` for all of the same kind."""
     options: dict[str, Any] = Field(default_factory=dict, exclude=True)
     """What stands beside these keys."""
 

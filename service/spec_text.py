@@ -20,7 +20,7 @@ from service.spec_reader import ORDER
 
 _SECTION_ORDER: Final = {
     "metric": ("name", "goal", "target"),
-    "search": ("name", "start_from_defaults", "start_points"),
+    "search": ("name", "start_from_defaults", "start_points", "warm_start"),
     "scheduler": ("name", "max_epochs"),
 }
 _WIDTH: Final = 120

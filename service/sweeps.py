@@ -18,7 +18,8 @@ from typing import Any, Final
 
 from service.errors import SweepNotFoundError
 from service.plugins import nearest
-from service.tuning.sweep_folder import JOB_FILE, PROGRESS_FILE, Job, read_job, write_job
+from service.tuning.storage import FolderStorage
+from service.tuning.sweep_folder import JOB_FILE, PAST_FILE, PROGRESS_FILE, Job, read_job, write_job
 
 MAX_ID: Final = 47  # the longest name Kubernetes takes for a RayJob
 _SUFFIX: Final = len("-yyyymmdd-012345")
@@ -71,13 +72,18 @@ def sweeps_folder(home: Path) -> Path:
     return home / "sweeps"
 
 
-def create(home: Path, job: Job, launch: dict[str, Any]) -> Sweep:
-    """A new sweep's folder with everything its driver needs; it gets its name once it is whole."""
+def create(home: Path, job: Job, launch: dict[str, Any], past: bytes | None = None) -> Sweep:
+    """A new sweep's folder with everything its driver needs; it gets its name once it is whole.
+
+    `past` is what earlier sweeps showed, where it learns from some.
+    """
     sweep = Sweep(sweeps_folder(home) / job.sweep_id)
     partial = sweep.folder.with_name(f".{sweep.id}")
     partial.mkdir(parents=True)
     write_job(partial, job)
     write_json(partial / "launch.json", launch)
+    if past is not None:
+        FolderStorage(partial).replace(PAST_FILE, past)
     partial.rename(sweep.folder)
     return sweep
 

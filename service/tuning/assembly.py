@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from service.distributions import Constant
+from service.distributions import Constant, identity
 from service.plugins import find
 from service.spec import SweepSpec
 from service.tuning.decisions import Decider
@@ -14,9 +14,11 @@ from service.tuning.events import Params
 from service.tuning.history import History
 from service.tuning.limits import Limits
 from service.tuning.retention import RetentionPolicy
-from service.tuning.strategy import Problem, Scheduler, Searcher
+from service.tuning.strategy import PastSweep, Problem, Scheduler, Searcher
+from service.tuning.warm_start import WarmStarted
 
 SAVES_PER_TRIAL: Final = 10  # for schedulers without inner rungs: a restart loses at most a tenth of a trial
+KNOWS_THE_PAST: Final = ("bayes",)  # searchers that make use of earlier sweeps by themselves
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +32,18 @@ class Parts:
     point_warnings: tuple[str, ...]
 
 
-def build(spec: SweepSpec, history: History, defaults: Mapping[str, Any]) -> Parts:
-    """The parts of `spec`, ready to go on from `history`."""
+def build(spec: SweepSpec, history: History, defaults: Mapping[str, Any], past: tuple[PastSweep, ...] = ()) -> Parts:
+    """The parts of `spec`, ready to go on from `history`; `past` is what earlier sweeps showed."""
     options = spec.scheduler_options()
     plugin = find("schedulers", spec.scheduler.name)
     rungs = tuple(plugin.rungs(options))
-    problem = Problem(spec.space, spec.objectives, rungs, spec.seed)
-    searcher = find("searchers", spec.search.name).build(spec.search_options(), problem)
+    problem = Problem(spec.space, spec.objectives, rungs, spec.seed, past)
+    searcher = cast("Searcher", find("searchers", spec.search.name).build(spec.search_options(), problem))
+    warm = WarmStarted(searcher, problem) if past and spec.search.name not in KNOWS_THE_PAST else None
     scheduler = plugin.build(options, problem)
     points, warnings = first_points(spec, defaults)
     decider = Decider(
-        searcher=cast("Searcher", searcher),
+        searcher=warm or searcher,
         scheduler=cast("Scheduler", scheduler),
         limits=limits_of(spec),
         history=history,
@@ -48,6 +51,7 @@ def build(spec: SweepSpec, history: History, defaults: Mapping[str, Any]) -> Par
         space=spec.space,
         seed=spec.seed,
         warnings=list(warnings),
+        is_suggestion=warm.is_suggestion if warm else None,
     )
     retention = RetentionPolicy(spec.checkpoints.save_sweep_best, spec.checkpoints.save_trial_latest)
     return Parts(decider, retention, rungs, checkpoint_epochs(rungs, spec.checkpoints.every_epochs), warnings)
@@ -91,7 +95,8 @@ def first_points(spec: SweepSpec, defaults: Mapping[str, Any]) -> tuple[Points, 
         else:
             warnings = (f"your own defaults are not tried first: {reason}",)
     points += [("start_point", dict(point)) for point in spec.search.start_points]
-    return points, warnings
+    different = {identity(params): (source, params) for source, params in reversed(points)}
+    return list(reversed(different.values())), warnings
 
 
 def _defaults_inside(spec: SweepSpec, defaults: Mapping[str, Any]) -> tuple[Params | None, str]:

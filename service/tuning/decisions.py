@@ -87,6 +87,7 @@ class Decider:
     space: Space | None = None  # what is proposed is held against it, and drawn from it where the searcher fails
     seed: int = 0
     warnings: list[str] = field(default_factory=list)
+    is_suggestion: Callable[[Params], bool] | None = None  # whether an earlier sweep suggested what was proposed
     _is_exhausted: bool = field(default=False, init=False)
 
     def start(self, elapsed_s: float) -> Start | Wait | Finished:
@@ -204,6 +205,8 @@ class Decider:
             if found is None:
                 self._is_exhausted = True
                 return None
+            if self.is_suggestion is not None and self.is_suggestion(found):
+                source = "warm_start"
             proposed = TrialProposed(number, found, source, self.history.proposals)
         return proposed, AttemptStarted(number, 1, proposed.params, None, "new")
 

@@ -51,7 +51,7 @@ class TrialProposed:
 
     trial: int
     params: Params
-    source: str  # "defaults", "start_point" or "searcher"
+    source: str  # "defaults", "start_point", "warm_start", "searcher" or "random"
     proposal: int = -1
 
 

@@ -43,8 +43,8 @@ class Dimensions:
 def _category(parameter: Parameter) -> Category | None:
     if not isinstance(parameter, Choice):
         return None
-    weights = np.array(parameter.weights or (1.0,) * len(parameter.values), dtype=float)
-    prior = weights / weights.sum()
+    prior = np.array(parameter.probabilities, dtype=float)
+    prior /= prior.sum()
     alike = np.tile(prior, (len(prior), 1))
     values = parameter.values
     if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):

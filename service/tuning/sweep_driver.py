@@ -21,6 +21,7 @@ from service.tuning.clock import steady_clock
 from service.tuning.conductor import Conductor
 from service.tuning.events import AttemptStarted, SweepStarted
 from service.tuning.history import History
+from service.tuning.knowledge import read_past
 from service.tuning.lease import Lease
 from service.tuning.ledger import Ledger
 from service.tuning.outcome import leave_report, seed_of
@@ -53,7 +54,8 @@ class Driver:
         clock = steady_clock()
         ledger = Ledger(self.storage, clock, lease.check)
         history = History.of(self.spec.objectives, take_over(ledger, folder, lease))
-        self.parts: Parts = build(self.spec, history, self.job.defaults)
+        past = read_past(folder, self.job.facts)
+        self.parts: Parts = build(self.spec, history, self.job.defaults, past)
         self.conductor = Conductor(self.parts.decider, ledger, self.storage, self.parts.retention, clock)
         self.warnings = self.parts.decider.warnings
         self.watchdog = Watchdog(self.spec.failure.report_timeout_s, is_excused=self._storage_refuses)

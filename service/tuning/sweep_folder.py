@@ -12,6 +12,7 @@ from service.tuning.storage import FolderStorage
 
 JOB_FILE: Final = "sweep.json"
 PROGRESS_FILE: Final = "progress.json"
+PAST_FILE: Final = "past.json"  # what earlier sweeps showed, where this one learns from some
 DRAIN_FILE: Final = "drain"  # while it exists, workers save a checkpoint with their next report
 FOLDERS: Final = ("ledger", "lease", "configs", "logs", "report")  # beside `checkpoints`, which has one for each trial
 WARM_UP: Final = "warm_up"  # key of a worker's first task; its value is a signature request or None

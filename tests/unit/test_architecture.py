@@ -48,7 +48,7 @@ LAYERS = (
     ("objective", "document", "space", "plugins"),
     ("spec", "spec_*", "aliases", "faults"),
     ("plan", "lifecycle", "signatures", "sweeps", "facts"),
-    ("launch", "submission"),
+    ("launch", "submission", "past_sweeps"),
     ("store",),
     ("controller",),
     ("progress_view", "doctor"),

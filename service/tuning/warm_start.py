@@ -1,0 +1,65 @@
+"""Any searcher with the knowledge of earlier sweeps: their best configurations go first, for as long as that pays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from service.space import Params, identity
+from service.tuning.history import History
+from service.tuning.knowledge_relevance import PastModel
+from service.tuning.points import Tried
+from service.tuning.strategy import Problem, Searcher
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+TRIED_FIRST: Final = 3  # suggestions that every warm start begins with, each followed by the searcher's own
+MOST: Final = 20  # suggestions in all: beyond them the searcher knows this sweep better
+LARGEST_SHARE: Final = 0.5  # of the proposals, for a sweep that predicts this one fully
+
+
+class WarmStarted:
+    """A searcher whose first proposals alternate with what earlier sweeps suggest.
+
+    How many suggestions there are follows from how well the earlier sweep's order predicts this one's (`relevance`),
+    so one that misleads gets its first few and no more. A pure function of the history, as the searcher itself.
+    """
+
+    def __init__(self, searcher: Searcher, problem: Problem) -> None:
+        self._searcher, self._seed = searcher, problem.seed
+        self._models = [PastModel(past, problem.space, problem.objectives) for past in problem.past]
+        self._points: list[dict[Hashable, Params]] = []
+        self._tried = Tried()
+
+    def propose(self, history: History) -> Params | None:
+        """A suggestion where one is due, else what the searcher proposes."""
+        suggestion = self._suggestion(history)
+        return suggestion if suggestion is not None else self._searcher.propose(history)
+
+    def is_suggestion(self, params: Params) -> bool:
+        """Whether `params` are a configuration that an earlier sweep suggests."""
+        return any(identity(params) in points for points in self._suggested())
+
+    def _suggested(self) -> Sequence[dict[Hashable, Params]]:
+        """Per earlier sweep its suggestions, the best first."""
+        if not self._points:
+            for i, model in enumerate(self._models):
+                found = [params for params, _ in zip(model.suggestions(self._seed + i), range(MOST), strict=False)]
+                self._points.append({identity(params): params for params in found})
+        return self._points
+
+    def _suggestion(self, history: History) -> Params | None:
+        tried = self._tried(history)
+        points = self._suggested()
+        used = len({key for own in points for key in own} & tried)
+        if used >= MOST or used + 1 > LARGEST_SHARE * (history.proposals + 2):
+            return None
+        relevances = [model.relevance(history) for model in self._models]
+        best = max(relevances, default=0.0)
+        share = LARGEST_SHARE if used < TRIED_FIRST else LARGEST_SHARE * best
+        if best <= 0 or used + 1 > share * (history.proposals + 2):
+            return None
+        order = sorted(range(len(points)), key=lambda i: -relevances[i])
+        fresh = (params for i in order for key, params in points[i].items() if key not in tried)
+        return next(fresh, None)
