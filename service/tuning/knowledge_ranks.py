@@ -40,7 +40,9 @@ def wins(curves: Sequence[Mapping[int, Observation]], objectives: Objectives) ->
     found = np.full((len(curves), len(curves)), np.nan)
     for level in sorted(set(lasts.tolist()) - {0}):
         members = np.flatnonzero(lasts >= level)
-        scores = np.array(objectives.scores([best_until(curves[i], level, objectives) for i in members]))
+        scores: Floats = np.array(
+            objectives.scores([best_until(curves[i], level, objectives) for i in members.tolist()])
+        )
         ends = np.flatnonzero(lasts[members] == level)
         mine, theirs = scores[ends][:, None], scores[None, :]
         row = np.where(mine < theirs, 1.0, np.where(mine > theirs, 0.0, 0.5))

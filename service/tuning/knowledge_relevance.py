@@ -79,8 +79,8 @@ class PastModel:
         correlation, variance = self._agreement(history)
         precision = PRIOR_DEVIATION**-2
         seen = 0.0 if math.isinf(variance) else 1.0 / variance
-        mean = (precision * PRIOR_MEAN + seen * correlation) / (precision + seen)
-        return min(1.0, max(0.0, mean - CAUTION * (precision + seen) ** -0.5))
+        mean: float = (precision * PRIOR_MEAN + seen * correlation) / (precision + seen)
+        return min(1.0, max(0.0, mean - CAUTION / math.sqrt(precision + seen)))
 
     def _agreement(self, history: History) -> tuple[float, float]:
         """(rank correlation, its variance if there were none): Kendall's, each pair weighing what it is predicted."""

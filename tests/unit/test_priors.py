@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.distributions import Choice, Integer, Parameter, Real, identity
+from service.distributions import Choice, Integer, Real, identity
 from service.document import Node, Place
 from service.errors import SpecError
 from service.parameters import parse_parameter, to_data
@@ -25,15 +25,15 @@ UNIT = st.floats(0, 1)
 
 
 @st.composite
-def parameters(draw: st.DrawFn) -> Parameter:
+def parameters(draw: st.DrawFn) -> Choice | Integer | Real:
     """A parameter with a prior around one of its values."""
-    plain = draw(choices() | small_integers() | large_integers() | stepped_reals() | reals())
+    plain: Choice | Integer | Real = draw(choices() | small_integers() | large_integers() | stepped_reals() | reals())
     return replace(plain, prior=Prior(plain.from_unit(draw(UNIT)), draw(st.sampled_from(STRENGTHS))))
 
 
 @CALM
 @given(parameters(), UNIT)
-def test_every_point_is_a_value_and_back(parameter: Parameter, u: float) -> None:
+def test_every_point_is_a_value_and_back(parameter: Choice | Integer | Real, u: float) -> None:
     value = parameter.from_unit(u)
     assert parameter.contains(value)
     place = parameter.to_unit(value)
@@ -47,7 +47,7 @@ def test_every_point_is_a_value_and_back(parameter: Parameter, u: float) -> None
 
 @CALM
 @given(parameters(), UNIT, UNIT)
-def test_numbers_rise_and_bounds_are_inclusive(parameter: Parameter, one: float, other: float) -> None:
+def test_numbers_rise_and_bounds_are_inclusive(parameter: Choice | Integer | Real, one: float, other: float) -> None:
     if isinstance(parameter, Integer | Real):
         low, high = sorted((one, other))
         assert parameter.from_unit(low) <= parameter.from_unit(high)
@@ -57,13 +57,13 @@ def test_numbers_rise_and_bounds_are_inclusive(parameter: Parameter, one: float,
 
 @CALM
 @given(parameters(), st.integers(1, 9))
-def test_the_grid_does_not_know_of_priors(parameter: Parameter, points: int) -> None:
-    assert parameter.grid_values(points) == replace(parameter, prior=None).grid_values(points)  # type: ignore[call-arg]  # none is a constant
+def test_the_grid_does_not_know_of_priors(parameter: Choice | Integer | Real, points: int) -> None:
+    assert parameter.grid_values(points) == replace(parameter, prior=None).grid_values(points)
 
 
 @CALM
 @given(parameters())
-def test_written_form_is_read_back_the_same(parameter: Parameter) -> None:
+def test_written_form_is_read_back_the_same(parameter: Choice | Integer | Real) -> None:
     tree = Node.of({"parameters": {"p": to_data(parameter)}}, Place("f"))
     faults = Faults(tree)
     assert parse_parameter(tree.mapping["parameters"].mapping["p"], ("parameters", "p"), faults) == parameter

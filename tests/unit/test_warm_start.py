@@ -99,7 +99,8 @@ def test_losses_on_another_scale_and_trials_that_broke_do_no_harm() -> None:
 
 
 def test_suggestions_are_the_best_and_different_ones_completed_to_points_of_the_space() -> None:
-    wider = Space({"x": Real(0, 1), "y": Real(1e-4, 1, log=True), "new": Integer(1, 8), "only": Integer(1, 3, when={"k": ("b",)}), "k": Choice(("a", "b", "c"))})  # fmt: skip
+    added = {"new": Integer(1, 8), "only": Integer(1, 3, when={"k": ("b",)})}
+    wider = Space({**dict(SPACE.items()), **added})
     past = past_of(bowl)
     found = list(suggestions(past, wider, ONE, 5))
     assert all(wider.contains(params) for params in found)
