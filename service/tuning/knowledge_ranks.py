@@ -6,6 +6,7 @@ beats, which has the same scale in every sweep, whatever its losses were.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-MAX_POINTS: Final = 300  # that a surrogate stands on: its cost grows with their cube
-_TUNED_ON: Final = 150
-_LENGTHS: Final = (0.15, 0.3, 0.6, 1.2, 2.5, 10.0)  # of the unit interval; the last one leaves a parameter out
+MAX_POINTS: Final = 200  # that a surrogate stands on: its cost grows with their cube
+_TUNED_ON: Final = 80
+_LENGTHS: Final = (0.2, 0.5, 1.2, 10.0)  # of the unit interval; the last one leaves a parameter out
 _NOISES: Final = (0.05, 0.2, 0.6)  # variance beside a signal of 1
 _PASSES: Final = 2
-_APART: Final = 2  # times the epoch before
+_MOST_LEVELS: Final = 3
+_APART: Final = 3  # times the epoch before
 _ENOUGH: Final = 8
 _ONE_INACTIVE: Final = 0.5  # distance along a parameter that only one of two configurations has
 
@@ -38,11 +40,10 @@ def wins(curves: Sequence[Mapping[int, Observation]], objectives: Objectives) ->
     """
     lasts = np.array([max(curve, default=0) for curve in curves], dtype=int)
     found = np.full((len(curves), len(curves)), np.nan)
+    bests = [_Bests(curve, objectives) for curve in curves]
     for level in sorted(set(lasts.tolist()) - {0}):
         members = np.flatnonzero(lasts >= level)
-        scores: Floats = np.array(
-            objectives.scores([best_until(curves[i], level, objectives) for i in members.tolist()])
-        )
+        scores: Floats = np.array(objectives.scores([bests[i].until(level) for i in members.tolist()]))
         ends = np.flatnonzero(lasts[members] == level)
         mine, theirs = scores[ends][:, None], scores[None, :]
         row = np.where(mine < theirs, 1.0, np.where(mine > theirs, 0.0, 0.5))
@@ -70,29 +71,35 @@ def levels(curves: Sequence[Mapping[int, Observation]]) -> list[tuple[int, list[
     found: list[tuple[int, list[int]]] = []
     for epoch in epochs:
         members = [i for i, curve in enumerate(curves) if max(curve) >= epoch or is_broken(curve)]
-        if not found or (epoch >= _APART * found[-1][0] and len(members) >= _ENOUGH):
+        if not found or (epoch >= _APART * found[-1][0] and len(members) >= _ENOUGH and len(found) < _MOST_LEVELS):
             found.append((epoch, members))
     return found
 
 
 def shares_beaten(curves: Sequence[Mapping[int, Observation]], epoch: int, objectives: Objectives) -> Floats:
     """The share of all that each curve leaves behind by its best until `epoch`, from 0 to 1; ties count half."""
-    worst = [curve[max(curve)] if is_broken(curve) else best_until(curve, epoch, objectives) for curve in curves]
+    worst = [curve[max(curve)] if is_broken(curve) else _Bests(curve, objectives).until(epoch) for curve in curves]
     scores = np.array(objectives.scores(worst))
     ranked = np.sort(scores)
     places = (np.searchsorted(ranked, scores, "left") + np.searchsorted(ranked, scores, "right")) / 2
     return np.asarray(1.0 - places / len(scores))
 
 
-def best_until(curve: Mapping[int, Observation], level: int, objectives: Objectives) -> Observation:
-    """The best of the epochs up to `level`; with several objectives, the last of them."""
-    epochs = sorted(epoch for epoch in curve if epoch <= level)
-    found = curve[epochs[-1]] if epochs else curve[min(curve)]
-    if len(objectives.objectives) == 1:
-        for epoch in epochs:
-            if curve[epoch].dominates(found):
-                found = curve[epoch]
-    return found
+class _Bests:
+    """A curve's best by epoch; with several objectives, what it showed last."""
+
+    def __init__(self, curve: Mapping[int, Observation], objectives: Objectives) -> None:
+        self._epochs = sorted(curve)
+        self._found: list[Observation] = []
+        for epoch in self._epochs:
+            seen = curve[epoch]
+            if self._found and len(objectives.objectives) == 1 and not seen.dominates(self._found[-1]):
+                seen = self._found[-1]
+            self._found.append(seen)
+
+    def until(self, level: int) -> Observation:
+        """What was known at epoch `level`; the first report where that came later."""
+        return self._found[max(0, bisect_right(self._epochs, level) - 1)]
 
 
 def choices(space: Space) -> NDArray[np.bool_]:
@@ -126,40 +133,40 @@ class Surrogate:
     def _tune(self, targets: Floats) -> None:
         few = np.linspace(0, len(targets) - 1, min(len(targets), _TUNED_ON)).round().astype(int)
         apart = self._squares(self._points[few], self._points[few])
-        count = len(apart)
-        lengths, noise = np.full(count, _LENGTHS[2]), _NOISES[1]
-        best = _left_out(apart, lengths, noise, targets[few])
+        lengths = np.full(len(apart), _LENGTHS[1])
+        total = np.tensordot(1.0 / lengths**2, apart, axes=1)
+        best, noise = min((_left_out(total, noise, targets[few]), noise) for noise in _NOISES)
         for _ in range(_PASSES):
-            for d in range(count):
+            for d in range(len(apart)):
                 for length in _LENGTHS:
-                    trial = np.where(np.arange(count) == d, length, lengths)
-                    error = _left_out(apart, trial, noise, targets[few])
+                    moved = total + (1.0 / length**2 - 1.0 / lengths[d] ** 2) * apart[d]
+                    error = _left_out(moved, noise, targets[few])
                     if error < best:
-                        best, lengths = error, trial
-            for other in _NOISES:
-                error = _left_out(apart, lengths, other, targets[few])
-                if error < best:
-                    best, noise = error, other
+                        best, total, lengths[d] = error, moved, length
+            best, noise = min((_left_out(total, noise, targets[few]), noise) for noise in _NOISES)
         self._lengths = lengths
-        every = _kernel(self._squares(self._points, self._points), lengths)
+        every = _kernel(self._between(self._points, self._points))
         self._weights = np.linalg.solve(every + noise * np.eye(len(every)), targets)
+
+    def _between(self, one: Floats, other: Floats) -> Floats:
+        return np.asarray(np.tensordot(1.0 / self._lengths**2, self._squares(one, other), axes=1))
 
     def _squares(self, one: Floats, other: Floats) -> Floats:
         return squares(one, other, self._is_choice)
 
     def predict(self, points: Floats) -> Floats:
         """The expected value at each row."""
-        alike = _kernel(self._squares(points, self._points), self._lengths)
+        alike = _kernel(self._between(points, self._points))
         return np.asarray(self._centre + self._scale * (alike @ self._weights))
 
 
-def _kernel(apart: Floats, lengths: Floats) -> Floats:
-    """Matérn 5/2 over distances in units of `lengths`."""
-    distance = np.sqrt(5.0 * np.tensordot(1.0 / lengths**2, apart, axes=1))
+def _kernel(total: Floats) -> Floats:
+    """Matérn 5/2 of squared distances in units of the lengths."""
+    distance = np.sqrt(5.0 * np.maximum(total, 0.0))
     return np.asarray((1.0 + distance + distance**2 / 3.0) * np.exp(-distance))
 
 
-def _left_out(apart: Floats, lengths: Floats, noise: float, targets: Floats) -> float:
+def _left_out(total: Floats, noise: float, targets: Floats) -> float:
     """Mean squared error of predicting each target from the others."""
-    inverse = np.linalg.inv(_kernel(apart, lengths) + noise * np.eye(len(targets)))
+    inverse = np.linalg.inv(_kernel(total) + noise * np.eye(len(targets)))
     return float(np.mean((inverse @ targets / np.diag(inverse)) ** 2))

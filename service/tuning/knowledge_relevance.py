@@ -27,11 +27,21 @@ if TYPE_CHECKING:
 PRIOR_MEAN: Final = 0.45  # rank correlation that an earlier sweep is expected to have before any trial has shown it
 PRIOR_DEVIATION: Final = 0.3
 CAUTION: Final = 0.5  # standard deviations that are taken off
-MAX_JUDGED: Final = 150  # trials of this sweep; those that trained longest
+MAX_JUDGED: Final = 100  # trials of this sweep; those that trained longest
 FEWEST: Final = 2  # trials of either sweep that have an order
 _NEAR: Final = 0.1  # of the unit interval, over all parameters: nearer, and the second one would teach little
 _GOOD: Final = 0.5  # share of the others that a suggestion has left behind
 _END: Final = 10**9  # an epoch that no trial reaches
+
+
+class Judged:
+    """The order of the trials of this sweep that have shown something, as far as they were compared."""
+
+    def __init__(self, history: History, objectives: Objectives) -> None:
+        from service.tuning.knowledge_ranks import wins
+
+        self.trials = _judged(history)
+        self.wins = wins([trial.curve for trial in self.trials], objectives)
 
 
 class PastModel:
@@ -40,6 +50,7 @@ class PastModel:
     def __init__(self, past: PastSweep, space: Space, objectives: Objectives) -> None:
         self.past = past
         self._space, self._objectives = space, objectives
+        self._known: dict[int, tuple[Params, Floats]] = {}  # by trial number
 
     @cached_property
     def _rows(self) -> Floats:
@@ -68,36 +79,33 @@ class PastModel:
     def _is_empty(self) -> bool:
         return len(self.past.trials) < FEWEST or self._space.dimension == 0
 
-    def relevance(self, history: History) -> float:
+    def relevance(self, history: History, judged: Judged | None = None) -> float:
         """From 0 (tells nothing, or the opposite) to 1: the rank correlation, less what is uncertain about it.
 
         Pairs of trials count at the last epoch that both reached, and by how sure the model is of their order. Before
         the first pair it is what a careful person would expect; a misleading sweep is at 0 after a few trials.
+        `judged` is the order of `history`, where several models are asked about it.
         """
         if self._is_empty:
             return 0.0
-        correlation, variance = self._agreement(history)
+        correlation, variance = self._agreement(judged or Judged(history, self._objectives))
         precision = PRIOR_DEVIATION**-2
         seen = 0.0 if math.isinf(variance) else 1.0 / variance
         mean: float = (precision * PRIOR_MEAN + seen * correlation) / (precision + seen)
         return min(1.0, max(0.0, mean - CAUTION / math.sqrt(precision + seen)))
 
-    def _agreement(self, history: History) -> tuple[float, float]:
+    def _agreement(self, judged: Judged) -> tuple[float, float]:
         """(rank correlation, its variance if there were none): Kendall's, each pair weighing what it is predicted."""
         import numpy as np
 
-        from service.tuning.knowledge_ranks import wins
-
-        trials = _judged(history)
-        if len(trials) < FEWEST:
+        if len(judged.trials) < FEWEST:
             return 0.0, math.inf
-        found = wins([trial.curve for trial in trials], self._objectives)
-        i, j = np.triu_indices(len(trials), 1)
-        rows, lasts = self._at([trial.params for trial in trials]), np.array([trial.epoch for trial in trials])
-        predicted = np.array([surrogate.predict(rows) for _, surrogate in self._surrogates])
+        i, j = np.triu_indices(len(judged.trials), 1)
+        lasts = np.array([trial.epoch for trial in judged.trials])
         epochs = [epoch for epoch, _ in self._surrogates]
         level = np.maximum(0, np.searchsorted(epochs, np.minimum(lasts[i], lasts[j]), side="right") - 1)
-        expected, shown = predicted[level, i] - predicted[level, j], 2.0 * found[i, j] - 1.0
+        predicted = self._predicted(judged.trials)
+        expected, shown = predicted[i, level] - predicted[j, level], 2.0 * judged.wins[i, j] - 1.0
         is_told = ~np.isnan(shown) & (shown != 0) & (expected != 0)
         weights = np.abs(expected[is_told])
         if not weights.sum() > 0:
@@ -106,6 +114,17 @@ class PastModel:
         pairs = float(weights.sum() ** 2 / (weights**2).sum())
         count = max(2.0, (1.0 + math.sqrt(1.0 + 8.0 * pairs)) / 2.0)  # trials that have so many pairs
         return correlation, 2.0 * (2.0 * count + 5.0) / (9.0 * count * (count - 1.0))
+
+    def _predicted(self, trials: list[Trial]) -> Floats:
+        """The place of each trial (row) at each level; kept for as long as a trial's params stay."""
+        import numpy as np
+
+        fresh = [t for t in trials if t.number not in self._known or self._known[t.number][0] is not t.params]
+        if fresh:
+            rows = self._at([trial.params for trial in fresh])
+            found = np.array([surrogate.predict(rows) for _, surrogate in self._surrogates]).T
+            self._known |= {trial.number: (trial.params, row) for trial, row in zip(fresh, found, strict=True)}
+        return np.array([self._known[trial.number][1] for trial in trials])
 
     def suggestions(self, seed: int) -> Iterator[Params]:
         """The earlier sweep's best configurations, the best first, no two nearly alike, as full points of the space.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from service.space import Params, identity
 from service.tuning.history import History
-from service.tuning.knowledge_relevance import PastModel
+from service.tuning.knowledge_relevance import Judged, PastModel
 from service.tuning.points import Tried
 from service.tuning.strategy import Problem, Searcher
 
@@ -27,7 +27,7 @@ class WarmStarted:
     """
 
     def __init__(self, searcher: Searcher, problem: Problem) -> None:
-        self._searcher, self._seed = searcher, problem.seed
+        self._searcher, self._seed, self._objectives = searcher, problem.seed, problem.objectives
         self._models = [PastModel(past, problem.space, problem.objectives) for past in problem.past]
         self._points: list[dict[Hashable, Params]] = []
         self._tried = Tried()
@@ -55,7 +55,8 @@ class WarmStarted:
         used = len({key for own in points for key in own} & tried)
         if used >= MOST or used + 1 > LARGEST_SHARE * (history.proposals + 2):
             return None
-        relevances = [model.relevance(history) for model in self._models]
+        judged = Judged(history, self._objectives)
+        relevances = [model.relevance(history, judged) for model in self._models]
         best = max(relevances, default=0.0)
         share = LARGEST_SHARE if used < TRIED_FIRST else LARGEST_SHARE * best
         if best <= 0 or used + 1 > share * (history.proposals + 2):
