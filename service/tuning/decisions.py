@@ -206,8 +206,9 @@ class Decider:
                 self._is_exhausted = True
                 return None
             if self.is_suggestion is not None and self.is_suggestion(found):
-                source = "warm_start"
-            proposed = TrialProposed(number, found, source, self.history.proposals)
+                proposed = TrialProposed(number, found, "warm_start")  # the searcher goes on where it was
+            else:
+                proposed = TrialProposed(number, found, source, self.history.proposals)
         return proposed, AttemptStarted(number, 1, proposed.params, None, "new")
 
     def _search(self) -> tuple[str, Params | None]:

@@ -14,7 +14,7 @@ from service.tuning.strategy import Problem, Searcher
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-TRIED_FIRST: Final = 3  # suggestions that every warm start begins with, each followed by the searcher's own
+TRIED_FIRST: Final = 2  # suggestions that every warm start begins with, each followed by one of the searcher
 MOST: Final = 20  # suggestions in all: beyond them the searcher knows this sweep better
 LARGEST_SHARE: Final = 0.5  # of the proposals, for a sweep that predicts this one fully
 
@@ -23,7 +23,8 @@ class WarmStarted:
     """A searcher whose first proposals alternate with what earlier sweeps suggest.
 
     How many suggestions there are follows from how well the earlier sweep's order predicts this one's (`relevance`),
-    so one that misleads gets its first few and no more. A pure function of the history, as the searcher itself.
+    so one that misleads gets its first two and no more. What the searcher itself proposes is not moved by suggestions,
+    other than by what they show. A pure function of the history, as the searcher is.
     """
 
     def __init__(self, searcher: Searcher, problem: Problem) -> None:
@@ -50,16 +51,16 @@ class WarmStarted:
         return self._points
 
     def _suggestion(self, history: History) -> Params | None:
-        tried = self._tried(history)
-        points = self._suggested()
+        tried, points = self._tried(history), self._suggested()
         used = len({key for own in points for key in own} & tried)
-        if used >= MOST or used + 1 > LARGEST_SHARE * (history.proposals + 2):
+        asked = used + history.proposals + 2  # suggestions do not count among the searcher's proposals
+        if used >= MOST or used + 1 > LARGEST_SHARE * asked:
             return None
         judged = Judged(history, self._objectives)
         relevances = [model.relevance(history, judged) for model in self._models]
         best = max(relevances, default=0.0)
         share = LARGEST_SHARE if used < TRIED_FIRST else LARGEST_SHARE * best
-        if best <= 0 or used + 1 > share * (history.proposals + 2):
+        if best <= 0 or used + 1 > share * asked:
             return None
         order = sorted(range(len(points)), key=lambda i: -relevances[i])
         fresh = (params for i in order for key, params in points[i].items() if key not in tried)

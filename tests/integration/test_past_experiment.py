@@ -22,7 +22,7 @@ budget: {max_trials: 3}
 """
 
 # MLflow 3.17 uses a loader that SQLAlchemy 2.1 deprecates; elsewhere it runs in processes of its own.
-pytestmark = pytest.mark.filterwarnings("ignore:(?s).*noload")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:(?s).*noload")]
 
 
 def test_runs_of_lightnings_own_logger_and_of_ours_are_read(tmp_path: Path) -> None:

@@ -124,6 +124,7 @@ def run(searcher: Searcher, loss: Loss, seed: int, trials: int = 30) -> Simulati
     module = plugins.find("schedulers", "asha")
     scheduler = module.build(module.Options(max_epochs=9), Problem(SPACE, ONE, EPOCHS, seed))
     simulation = Simulation(ONE, searcher, scheduler, Curves(lambda p, e: {"loss": loss(p, e)}), max_trials=trials)
+    simulation.decider.is_suggestion = searcher.is_suggestion if isinstance(searcher, WarmStarted) else None
     simulation.run()
     return simulation
 
@@ -132,8 +133,10 @@ def test_a_related_sweep_is_followed_and_a_misleading_one_costs_a_few_trials() -
     followed, left = warm(past_of(bowl))[0], warm(past_of(turned))[0]
     gained = []
     for seed in range(3):
-        many = sum(map(followed.is_suggestion, (t.params for t in run(followed, bowl, seed).history.trials)))
-        few = sum(map(left.is_suggestion, (t.params for t in run(left, bowl, seed).history.trials)))
+        many, few = (
+            sum(trial.source == "warm_start" for trial in run(searcher, bowl, seed).history.trials)
+            for searcher in (followed, left)
+        )
         assert few <= TRIED_FIRST < many <= MOST
         cold = best_loss(run(warm(past_of(bowl), seed=seed)[1], bowl, seed).history)
         gained.append(best_loss(run(warm(past_of(bowl), seed=seed)[0], bowl, seed).history) <= cold)
@@ -148,7 +151,7 @@ def test_any_searcher_takes_suggestions_and_a_fresh_one_repeats_it(searcher: str
         if isinstance(record.event, TrialProposed):
             assert fresh.propose(history) == record.event.params
         history.apply(record)
-    assert any(fresh.is_suggestion(trial.params) for trial in history.trials)
+    assert {trial.source for trial in history.trials} == {"warm_start", "searcher"}
 
 
 def test_a_finite_space_is_used_up_without_a_repeat() -> None:

@@ -73,10 +73,11 @@ def simulation(name: str, options: argparse.Namespace, problem: Problem, trials:
         plugins.find("schedulers", options.scheduler),
     )
     searcher = searcher_file.build(searcher_file.Options(), problem)
-    if problem.past and not options.unwrapped:
-        searcher = WarmStarted(searcher, problem)
+    warm = WarmStarted(searcher, problem) if problem.past and not options.unwrapped else None
     scheduler = scheduler_file.build(scheduler_file.Options(max_epochs=task(name).epochs), problem)
-    return Simulation(problem.objectives, searcher, scheduler, curves_of(name), WORKERS, trials)
+    sweep = Simulation(problem.objectives, warm or searcher, scheduler, curves_of(name), WORKERS, trials)
+    sweep.decider.is_suggestion = warm.is_suggestion if warm else None
+    return sweep
 
 
 def rungs(name: str, options: argparse.Namespace) -> tuple[int, ...]:
