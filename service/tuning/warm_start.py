@@ -23,7 +23,7 @@ class WarmStarted:
     """A searcher whose first proposals alternate with what earlier sweeps suggest.
 
     How many suggestions there are follows from how well the earlier sweep's order predicts this one's (`relevance`),
-    so one that misleads gets its first two and no more. What the searcher itself proposes is not moved by suggestions,
+    so one that misleads gets its first two and next to no more. What the searcher itself proposes is not moved by suggestions,
     other than by what they show. A pure function of the history, as the searcher is.
     """
 
