@@ -23,8 +23,8 @@ class WarmStarted:
     """A searcher whose first proposals alternate with what earlier sweeps suggest.
 
     How many suggestions there are follows from how well the earlier sweep's order predicts this one's (`relevance`),
-    so one that misleads gets its first two and next to no more. What the searcher itself proposes is not moved by suggestions,
-    other than by what they show. A pure function of the history, as the searcher is.
+    so one that misleads gets its first two and next to no more. Suggestions move what the searcher itself proposes by
+    nothing but what they show. A pure function of the history, as the searcher is.
     """
 
     def __init__(self, searcher: Searcher, problem: Problem) -> None:
