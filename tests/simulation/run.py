@@ -22,6 +22,7 @@ from pathlib import Path
 
 from service.spec import SweepSpec, parse_sweep
 from service.tuning.ledger import read_ledger
+from service.tuning.replay import replay_folder
 from tests.simulation.checks import Story, broken_promises, differences, story
 from tests.simulation.faults import FAULTS
 from tests.simulation.training import Misbehaviour, misbehaviours
@@ -40,6 +41,7 @@ STRIKES_WITHIN = 100  # of the machine's steps
 TRIALS = {"fifo": 18, "pbt": 18, "median": 22}  # so many make 200 events; other schedulers stop most of them early
 TRIALS_ELSE = 26
 SEEDS_PER_SCENARIO = 5
+REPLAYED_EVERY = 3  # a replay takes as long as all decisions did
 CHUNK = 25  # seeds that a process plays before it gives an answer
 
 
@@ -116,6 +118,9 @@ def play(seed: int, given: Scenario, root: Path) -> Play:
         machine.run()
         result.problems += broken_promises(machine)
         result.events = len(read_ledger(machine.folder))
+        if seed % REPLAYED_EVERY == 0:
+            different = replay_folder(machine.folder).difference
+            result.problems += [f"replay: {different}"] if different else []
         is_other = given.spec.scheduler.name == "pbt" and bool(machine.damaged)  # a donor's state is gone for good
         if given.story is not None and not is_other:
             result.problems += differences(story(machine.folder, given.spec.objectives), given.story)
