@@ -142,7 +142,7 @@ class _Replay:
         """What an idle worker was given, or what ended while there was nothing for it."""
         elapsed_s = self._elapsed_s(event.cause if isinstance(event, TrialEnded) else "")
         answer = self._decider.start(elapsed_s)
-        if not self._is_recorded(answer.events):
+        if not self._is_recorded(answer.events) and not any(isinstance(e, TrialProposed) for e in answer.events):
             # The driver may have asked before, when nothing came of it but that the search space is used up.
             answer = self._decider.start(elapsed_s)
         self._agree(answer.events)
