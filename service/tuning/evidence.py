@@ -28,13 +28,14 @@ BROKEN: Final = (Status.DIVERGED, Status.FAILED)
 class Evidence:
     """Trials as rows of the unit cube, NaN where a parameter is inactive.
 
-    `ranked`: trials with a value, best first, then those that broke; `broken` of the last rows are such.
-    `pending`: trials that have shown nothing yet.
+    `ranked`: trials with a value, best first, then those that broke; `broken` of the last rows are such. `numbers` are
+    those of the ranked trials. `pending`: trials that have shown nothing yet.
     """
 
     ranked: np.ndarray
     pending: np.ndarray
     broken: int
+    numbers: tuple[int, ...]
 
 
 class EvidenceReader:
@@ -70,10 +71,12 @@ class EvidenceReader:
         order = self._order([_Curve(trial, self._objectives) for trial in alive])
         rows = np.concatenate([self._ended_rows, self._rows(alive)])
         broken = [row for _, row in sorted(self._broken_rows.items())]
+        numbers = [*self._ended_numbers.tolist(), *(trial.number for trial in alive)]
         return Evidence(
             np.concatenate([rows[order], np.array(broken, dtype=float).reshape(len(broken), rows.shape[1])]),
             self._rows([trial for trial in self._open if not trial.curve]),
             len(broken),
+            (*(numbers[i] for i in order), *sorted(self._broken_rows)),
         )
 
     def _rows(self, trials: list[Trial]) -> np.ndarray:

@@ -1,0 +1,171 @@
+"""Gaussian process regression over the unit cube of a search space, with choices and parameters not always active.
+
+A Matérn-5/2 kernel with a length for each dimension, fitted to its most probable lengths and noise. Two values of a
+choice are one apart, and so is a number from no number at all; choices between numbers keep their order. All of it
+depends on its inputs alone, so whoever decides by it decides the same when a ledger is replayed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.optimize import minimize
+from scipy.special import erfcx
+
+from service.space import Choice, Space
+
+STEPS: Final = 25  # of the search for the most probable lengths; more of them hardly change a proposal
+USUAL_LENGTH: Final = 0.3  # in one dimension; it grows with the root of their number, as distances in the cube do
+LENGTH_SPREAD: Final = 0.8  # one standard deviation of a length's logarithm
+USUAL_NOISE: Final = 1e-3  # part of the variance that no configuration explains
+NOISE_SPREAD: Final = 2.0
+LEAST_NOISE: Final = 1e-6
+ROOT5: Final = math.sqrt(5.0)
+FAR: Final = -20.0  # below so many standard deviations the expected improvement follows its asymptote
+
+
+class Codes:
+    """Turns rows of the unit cube into codes, whose differences along each dimension mean something to the kernel."""
+
+    def __init__(self, space: Space) -> None:
+        from service.tuning.parzen import Dimensions
+
+        categories = Dimensions.of(space).categories
+        self._places: list[tuple[int, np.ndarray, np.ndarray]] = []  # (dimension, edges of the values, their codes)
+        self.is_category = np.zeros(space.dimension, dtype=bool)
+        for d, (name, category) in enumerate(zip(space.dimensions, categories, strict=True)):
+            parameter = space[name]
+            if category is not None and isinstance(parameter, Choice):
+                codes = _order_of(parameter)
+                self.is_category[d] = codes is None
+                codes = np.arange(len(parameter.values), dtype=float) if codes is None else codes
+                self._places.append((d, category.edges, codes))
+
+    def of(self, rows: np.ndarray) -> np.ndarray:
+        """The codes of `rows`; NaN stays NaN."""
+        found = rows.copy()
+        for d, edges, codes in self._places:
+            active = ~np.isnan(rows[:, d])
+            found[active, d] = codes[np.searchsorted(edges, rows[active, d], side="right")]
+        return found
+
+
+def _order_of(parameter: Choice) -> np.ndarray | None:
+    """Even places in the unit interval for values that are numbers; None for values without an order."""
+    values = parameter.values
+    if len(values) < 2 or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):  # noqa: PLR2004  # one value has no order
+        return None
+    return np.asarray(np.argsort(np.argsort(np.array(values, dtype=float))) / (len(values) - 1))
+
+
+def squared_distances(a: np.ndarray, b: np.ndarray, is_category: np.ndarray) -> np.ndarray:
+    """By dimension, between the rows of `a` and of `b`, all of them codes."""
+    apart = a.T[:, :, None] - b.T[:, None, :]
+    found = apart * apart
+    found[is_category] = apart[is_category] != 0
+    no_a, no_b = np.isnan(a.T), np.isnan(b.T)
+    if no_a.any() or no_b.any():
+        found[no_a[:, :, None] & no_b[:, None, :]] = 0.0
+        found[no_a[:, :, None] ^ no_b[:, None, :]] = 1.0
+    return found
+
+
+def _matern(squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(kernel, its slope times -2) at scaled squared distances."""
+    root = ROOT5 * np.sqrt(squared)
+    fall = np.exp(-root)
+    return (1 + root + squared * (5 / 3)) * fall, (5 / 3) * (1 + root) * fall
+
+
+@dataclass(frozen=True, slots=True)
+class GaussianProcess:
+    """A fitted process: `predict` says what to expect of other points. Made by `fit`."""
+
+    codes: np.ndarray
+    is_category: np.ndarray
+    scales: np.ndarray  # 1 / length² by dimension
+    noise: float
+    variance: float
+    centre: float
+    factor: np.ndarray
+    weights: np.ndarray
+
+    @classmethod
+    def fit(cls, codes: np.ndarray, targets: np.ndarray, is_category: np.ndarray) -> GaussianProcess:
+        """The process with the most probable lengths and noise for `targets` at `codes`; at least one point."""
+        squared = squared_distances(codes, codes, is_category)
+        centre = float(targets.mean())
+        spread = float(targets.std()) or 1.0
+        usual = math.log(USUAL_LENGTH) + 0.5 * math.log(max(1, codes.shape[1]))
+        start = np.append(np.full(codes.shape[1], usual), math.log(USUAL_NOISE))
+        bounds = [(math.log(0.02), math.log(30.0))] * codes.shape[1] + [(math.log(LEAST_NOISE), 0.0)]
+        found = minimize(
+            _surprise, start, args=(squared, (targets - centre) / spread, start), jac=True, method="L-BFGS-B",
+            bounds=bounds, options={"maxiter": STEPS},
+        )  # fmt: skip
+        best = np.round(found.x, 3)  # what the last steps differ by on other machines must not show
+        return cls.given(codes, targets, is_category, (np.exp(-2 * best[:-1]), float(math.exp(best[-1]))))
+
+    @classmethod
+    def given(
+        cls, codes: np.ndarray, targets: np.ndarray, is_category: np.ndarray, lengths: tuple[np.ndarray, float]
+    ) -> GaussianProcess:
+        """The process with known `lengths`: (1 / length² by dimension, noise)."""
+        scales, noise = lengths
+        centre = float(targets.mean())
+        kernel, _ = _matern(np.tensordot(scales, squared_distances(codes, codes, is_category), 1))
+        factor = cholesky(kernel + (noise + 1e-9) * np.eye(len(codes)), lower=True)
+        weights = cho_solve((factor, True), targets - centre)
+        variance = max(1e-12, float((targets - centre) @ weights) / len(codes))
+        return cls(codes, is_category, scales, noise, variance, centre, factor, weights)
+
+    def predict(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(mean, standard deviation) of the target at `codes`, noise aside."""
+        kernel, _ = _matern(np.tensordot(self.scales, squared_distances(self.codes, codes, self.is_category), 1))
+        half = solve_triangular(self.factor, kernel, lower=True)
+        left = np.maximum(1e-12, 1.0 - (half * half).sum(axis=0))
+        return self.centre + kernel.T @ self.weights, np.sqrt(self.variance * left)
+
+    def believing(self, codes: np.ndarray) -> GaussianProcess:
+        """This process as if it had seen what it expects at `codes`: what is under way there says nothing new."""
+        if not len(codes):
+            return self
+        targets = self.centre + _matern(
+            np.tensordot(self.scales, squared_distances(self.codes, self.codes, self.is_category), 1)
+        )[0] @ self.weights + self.noise * self.weights  # fmt: skip
+        expected, _ = self.predict(codes)
+        both = np.concatenate([self.codes, codes]), np.concatenate([targets, expected])
+        believed = GaussianProcess.given(*both, self.is_category, (self.scales, self.noise))
+        fields: dict[str, Any] = {name: getattr(believed, name) for name in believed.__slots__}
+        return GaussianProcess(**{**fields, "variance": self.variance})
+
+
+def _surprise(
+    theta: np.ndarray, squared: np.ndarray, targets: np.ndarray, usual: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """Minus the log of the posterior of (log lengths, log noise), the variance at its best; and its gradient."""
+    scales, noise, count = np.exp(-2 * theta[:-1]), math.exp(theta[-1]), len(targets)
+    kernel, slope = _matern(np.tensordot(scales, squared, 1))
+    factor = cholesky(kernel + (noise + 1e-9) * np.eye(count), lower=True)
+    inverse = cho_solve((factor, True), np.eye(count))
+    weights = inverse @ targets
+    fit = max(1e-12, float(targets @ weights))
+    spreads = np.append(np.full(len(scales), LENGTH_SPREAD), NOISE_SPREAD)
+    off = (theta - usual) / spreads
+    value = 0.5 * count * math.log(fit) + float(np.log(np.diag(factor)).sum()) + 0.5 * float(off @ off)
+    outer = inverse - (count / fit) * np.outer(weights, weights)
+    along = 0.5 * scales * np.tensordot(squared, outer * slope, 2)
+    return value, np.append(along, 0.5 * noise * np.trace(outer)) + off / spreads
+
+
+def log_expected_improvement(mean: np.ndarray, deviation: np.ndarray, best: float) -> np.ndarray:
+    """Log of how much lower than `best` a target is expected to be, where it is lower (Ament et al. 2023)."""
+    z = (best - mean) / deviation
+    near = np.maximum(z, FAR)
+    tail = 1 + near * math.sqrt(math.pi / 2) * erfcx(-near / math.sqrt(2))
+    log_tail = np.where(z > FAR, np.log(np.maximum(tail, 1e-300)), -2 * np.log(np.maximum(1.0, -z)))
+    return np.asarray(np.log(deviation) - 0.5 * z * z - 0.5 * math.log(2 * math.pi) + log_tail)
