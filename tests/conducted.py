@@ -35,7 +35,7 @@ class Patient:
     """Never stops a trial; pauses it at the epochs given, and lets it go on only when asked to drain."""
 
     def __init__(self, pause_at: Sequence[int] = (), drops: Sequence[int] = ()) -> None:
-        self.rungs = (9,)
+        self.rungs: tuple[int, ...] = (9,)
         self.pause_at, self.drops = pause_at, drops
 
     def judge(self, history: History, trial: int, epoch: int) -> Verdict:  # noqa: ARG002  # the seam's signature
@@ -100,7 +100,7 @@ class Sweep:
 class Exploiting:
     """Pauses trial 1 at its first report and lets it go on from trial 0's newest checkpoint."""
 
-    rungs = (9,)
+    rungs: tuple[int, ...] = (9,)
 
     def judge(self, history: History, trial: int, epoch: int) -> Verdict:  # noqa: ARG002  # the seam's signature
         return Verdict("pause" if trial == 1 and epoch == 1 else "continue", "")

@@ -8,13 +8,16 @@ depends on its inputs alone, so whoever decides by it decides the same when a le
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 from scipy.special import erfcx
+from threadpoolctl import ThreadpoolController
 
 from service.space import Choice, Space
 
@@ -26,6 +29,20 @@ NOISE_SPREAD: Final = 2.0
 LEAST_NOISE: Final = 1e-6
 ROOT5: Final = math.sqrt(5.0)
 FAR: Final = -20.0  # below so many standard deviations the expected improvement follows its asymptote
+
+
+def one_thread() -> AbstractContextManager[Any]:
+    """While it is entered, linear algebra keeps to one core.
+
+    Matrices are small here: more threads take five times as long, and sum up in an order that depends on the machine.
+    """
+    limited: AbstractContextManager[Any] = _controller().limit(limits=1, user_api="blas")
+    return limited
+
+
+@cache
+def _controller() -> Any:  # noqa: ANN401  # the library has no annotations
+    return ThreadpoolController()
 
 
 class Codes:
@@ -71,7 +88,7 @@ def squared_distances(a: np.ndarray, b: np.ndarray, is_category: np.ndarray) -> 
     if no_a.any() or no_b.any():
         found[no_a[:, :, None] & no_b[:, None, :]] = 0.0
         found[no_a[:, :, None] ^ no_b[:, None, :]] = 1.0
-    return found
+    return np.asarray(found)
 
 
 def _matern(squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -82,50 +99,47 @@ def _matern(squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @dataclass(frozen=True, slots=True)
+class Lengths:
+    """How fast the target changes along each dimension (`scales`: 1 / length²), and the noise beside its variance."""
+
+    scales: np.ndarray
+    noise: float
+
+
+@dataclass(frozen=True, slots=True)
 class GaussianProcess:
     """A fitted process: `predict` says what to expect of other points. Made by `fit`."""
 
     codes: np.ndarray
     is_category: np.ndarray
-    scales: np.ndarray  # 1 / length² by dimension
-    noise: float
+    lengths: Lengths
     variance: float
     centre: float
     factor: np.ndarray
     weights: np.ndarray
+    targets: np.ndarray
 
     @classmethod
     def fit(cls, codes: np.ndarray, targets: np.ndarray, is_category: np.ndarray) -> GaussianProcess:
         """The process with the most probable lengths and noise for `targets` at `codes`; at least one point."""
-        squared = squared_distances(codes, codes, is_category)
-        centre = float(targets.mean())
-        spread = float(targets.std()) or 1.0
-        usual = math.log(USUAL_LENGTH) + 0.5 * math.log(max(1, codes.shape[1]))
-        start = np.append(np.full(codes.shape[1], usual), math.log(USUAL_NOISE))
-        bounds = [(math.log(0.02), math.log(30.0))] * codes.shape[1] + [(math.log(LEAST_NOISE), 0.0)]
-        found = minimize(
-            _surprise, start, args=(squared, (targets - centre) / spread, start), jac=True, method="L-BFGS-B",
-            bounds=bounds, options={"maxiter": STEPS},
-        )  # fmt: skip
-        best = np.round(found.x, 3)  # what the last steps differ by on other machines must not show
-        return cls.given(codes, targets, is_category, (np.exp(-2 * best[:-1]), float(math.exp(best[-1]))))
+        return cls.given(codes, targets, is_category, most_probable(codes, targets, is_category))
 
     @classmethod
     def given(
-        cls, codes: np.ndarray, targets: np.ndarray, is_category: np.ndarray, lengths: tuple[np.ndarray, float]
+        cls, codes: np.ndarray, targets: np.ndarray, is_category: np.ndarray, lengths: Lengths
     ) -> GaussianProcess:
-        """The process with known `lengths`: (1 / length² by dimension, noise)."""
-        scales, noise = lengths
+        """The process with lengths that are known."""
         centre = float(targets.mean())
-        kernel, _ = _matern(np.tensordot(scales, squared_distances(codes, codes, is_category), 1))
-        factor = cholesky(kernel + (noise + 1e-9) * np.eye(len(codes)), lower=True)
+        kernel, _ = _matern(np.tensordot(lengths.scales, squared_distances(codes, codes, is_category), 1))
+        factor = cholesky(kernel + (lengths.noise + 1e-9) * np.eye(len(codes)), lower=True)
         weights = cho_solve((factor, True), targets - centre)
         variance = max(1e-12, float((targets - centre) @ weights) / len(codes))
-        return cls(codes, is_category, scales, noise, variance, centre, factor, weights)
+        return cls(codes, is_category, lengths, variance, centre, factor, weights, targets)
 
     def predict(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(mean, standard deviation) of the target at `codes`, noise aside."""
-        kernel, _ = _matern(np.tensordot(self.scales, squared_distances(self.codes, codes, self.is_category), 1))
+        squared = squared_distances(self.codes, codes, self.is_category)
+        kernel, _ = _matern(np.tensordot(self.lengths.scales, squared, 1))
         half = solve_triangular(self.factor, kernel, lower=True)
         left = np.maximum(1e-12, 1.0 - (half * half).sum(axis=0))
         return self.centre + kernel.T @ self.weights, np.sqrt(self.variance * left)
@@ -134,14 +148,24 @@ class GaussianProcess:
         """This process as if it had seen what it expects at `codes`: what is under way there says nothing new."""
         if not len(codes):
             return self
-        targets = self.centre + _matern(
-            np.tensordot(self.scales, squared_distances(self.codes, self.codes, self.is_category), 1)
-        )[0] @ self.weights + self.noise * self.weights  # fmt: skip
         expected, _ = self.predict(codes)
-        both = np.concatenate([self.codes, codes]), np.concatenate([targets, expected])
-        believed = GaussianProcess.given(*both, self.is_category, (self.scales, self.noise))
-        fields: dict[str, Any] = {name: getattr(believed, name) for name in believed.__slots__}
-        return GaussianProcess(**{**fields, "variance": self.variance})
+        both = np.concatenate([self.codes, codes]), np.concatenate([self.targets, expected])
+        return replace(GaussianProcess.given(*both, self.is_category, self.lengths), variance=self.variance)
+
+
+def most_probable(codes: np.ndarray, targets: np.ndarray, is_category: np.ndarray) -> Lengths:
+    """The lengths and the noise that `targets` at `codes` speak for, drawn towards usual ones."""
+    squared = squared_distances(codes, codes, is_category)
+    scaled = (targets - targets.mean()) / (float(targets.std()) or 1.0)
+    count = codes.shape[1]
+    usual = np.append(np.full(count, math.log(USUAL_LENGTH) + 0.5 * math.log(max(1, count))), math.log(USUAL_NOISE))
+    bounds = [(math.log(0.02), math.log(30.0))] * count + [(math.log(LEAST_NOISE), 0.0)]
+    found = minimize(
+        _surprise, usual, args=(squared, scaled, usual), jac=True, method="L-BFGS-B", bounds=bounds,
+        options={"maxiter": STEPS},
+    )  # fmt: skip
+    best = np.round(found.x, 3)  # what the last steps differ by on other machines must not show
+    return Lengths(np.exp(-2 * best[:-1]), math.exp(best[-1]))
 
 
 def _surprise(

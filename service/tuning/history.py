@@ -66,6 +66,7 @@ class Trial:
     superseded: list[Checkpoint] = field(default_factory=list)  # replaced by others of the same epoch
     best_epoch: int = 0  # the epoch that no later one dominates; 0 before the first report
     cause: str = ""
+    phases: list[tuple[int, Params]] = field(default_factory=list)  # (epoch after which, params used from there on)
 
     @property
     def epoch(self) -> int:
@@ -181,6 +182,8 @@ class History:
         trial = self.trials[event.trial]
         self._move(trial, Status.RUNNING)
         trial.attempt, trial.params = event.attempt, event.params
+        if not trial.phases or trial.phases[-1][1] != event.params:
+            trial.phases.append((event.checkpoint.epoch if event.checkpoint else 0, event.params))
         trial.started_at = trial.started_at or at
         if event.checkpoint is not None:  # another trial's, where it exploits that one: a retry starts there, too
             trial.keep(event.checkpoint)

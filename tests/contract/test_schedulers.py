@@ -29,6 +29,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "asha": [{"variant": "promotion"}, {"brackets": 3}, {"variant": "promotion", "brackets": 2}],
     "hyperband": [{"reduction_factor": 2}],
     "median": [{"interval_epochs": 3, "min_trials": 2}],
+    "pb2": [{"interval_epochs": 3}],
     "pbt": [{"interval_epochs": 3}, {"population_size": 5}],
 }
 CASES = [(name, options) for name in plugins.names("schedulers") for options in [{}, *VARIANTS.get(name, [])]]
@@ -91,7 +92,7 @@ def test_best_trial_is_trained_to_the_end_and_the_worst_is_not_preferred(
         ranked = history.trials
         best = history.trials[20]
         assert best.status is Status.COMPLETED
-        assert history.ranking()[0][0] == best.number or name == "pbt"
+        assert history.ranking()[0][0] == best.number or name in ("pbt", "pb2")
         if stops_trials(name, options):
             ended = [t for t in ranked if t.status is Status.COMPLETED]
             stopped = [t for t in ranked if t.status is Status.STOPPED]
@@ -126,7 +127,7 @@ def test_diverging_is_worst(name: str, options: dict[str, Any]) -> None:
         history = simulated(built(name, options), shuffled(30), task=Curves(metrics), workers=workers).run()
         broken = [t for t in history.trials if t.status is Status.DIVERGED]
         assert broken
-        assert all(t.epoch <= 2 or name == "pbt" for t in broken)
+        assert all(t.epoch <= 2 or name in ("pbt", "pb2") for t in broken)
         assert history.counts[Status.COMPLETED] >= 1
         assert history.trials[15].status is Status.COMPLETED
 

@@ -61,8 +61,10 @@ class Gp:
         self._is_conditional = any(parameter.when for _, parameter in problem.space.items())
 
     def propose(self, history: History) -> Params | None:
-        """A start-up point, a random one, or the most promising candidate."""
+        """A start-up point, a random one, or the most promising candidate; never one that was tried."""
         import numpy as np
+
+        from service.tuning.gaussian_process import one_thread
 
         rng = np.random.default_rng([self._seed, history.proposals])
         evidence = self._reader.read(history)
@@ -72,9 +74,10 @@ class Gp:
         elif history.proposals % self._options.random_every == self._options.random_every - 1:
             own = []
         else:
-            own = self._promising(history, evidence, rng)
-        tried = self._tried(history) if self._space.is_finite else set()
-        fresh = next((params for params in own if not tried or identity(params) not in tried), None)
+            with one_thread():
+                own = self._promising(history, evidence, rng)
+        tried = self._tried(history)
+        fresh = next((params for params in own if identity(params) not in tried), None)
         return fresh if fresh is not None else untried(self._space, tried, lambda: self._space.sample(rng))
 
     def _promising(self, history: History, evidence: Evidence, rng: np.random.Generator) -> list[Params]:
