@@ -42,7 +42,8 @@ EXPLAINED: Final = {
     "entity": "write `tracking: {experiment: ...}`",
 }
 _SEARCHERS: Final = {
-    "bayesianoptimization": ("bayes", "tpe"), "bayes": ("bayes", "tpe"), "multivariate-tpe": ("tpe",)
+    "bayesianoptimization": ("bayes", "tpe"), "bayes": ("bayes", "tpe"), "multivariate-tpe": ("tpe",),
+    "cma-es": ("cmaes",), "bayesopt": ("gp",),
 }  # fmt: skip
 _DISTRIBUTIONS: Final = {
     "log_uniform_values": "log_uniform",

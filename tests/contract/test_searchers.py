@@ -179,7 +179,8 @@ def test_start_points_do_not_count_as_proposals(name: str) -> None:
     assert searcher.propose(book.history) == first
 
 
-def test_tpe_learns_what_random_search_does_not() -> None:
+@pytest.mark.parametrize(("name", "part"), [("tpe", 0.4), ("gp", 0.05), ("bohb", 0.7)])
+def test_models_learn_what_random_search_does_not(name: str, part: float) -> None:
     space = Space({"x": Real(0, 1), "lr": Real(1e-5, 1, log=True), "kind": Choice(("a", "b", "c"))})
 
     def loss(params: Params, epoch: int) -> dict[str, float]:  # noqa: ARG001  # a curve's signature
@@ -193,5 +194,19 @@ def test_tpe_learns_what_random_search_does_not() -> None:
         return best_loss(Simulation(*parts, max_trials=50).run())
 
     seeds = range(10)
-    tpe, random = ([found(name, seed) for seed in seeds] for name in ("tpe", "random"))
-    assert statistics.median(tpe) < 0.4 * statistics.median(random)
+    learned, random = ([found(each, seed) for seed in seeds] for each in (name, "random"))
+    assert statistics.median(learned) < part * statistics.median(random)
+
+
+def test_cmaes_learns_in_many_dimensions() -> None:
+    space = Space({f"x{i}": Real(-1, 1) for i in range(8)})
+
+    def loss(params: Params, epoch: int) -> dict[str, float]:  # noqa: ARG001  # a curve's signature
+        return {"loss": sum(10.0 ** (i / 4) * (x - 0.3) ** 2 for i, x in enumerate(params.values()))}
+
+    def found(name: str) -> float:
+        scheduler = plugins.find("schedulers", "fifo")
+        fifo = scheduler.build(scheduler.Options(max_epochs=1), Problem(space, ONE, (1,)))
+        return best_loss(Simulation(ONE, built(name, space), fifo, Curves(loss), max_trials=300).run())
+
+    assert found("cmaes") < 0.1 * found("random")

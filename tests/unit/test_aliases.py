@@ -74,6 +74,8 @@ def test_a_determined_searcher() -> None:
         ("method: bayes\n", lambda s: s.search.name, BAYESIAN),
         ("search: {name: bayes}\n", lambda s: s.search.name, BAYESIAN),
         ("algorithm: {algorithmName: multivariate-tpe}\n", lambda s: s.search.name, "tpe"),
+        ("algorithm: {algorithmName: cma-es}\n", lambda s: s.search.name, "cmaes"),
+        ("search: {name: bayesopt}\n", lambda s: s.search.name, "gp"),
         ("max_length: 4\n", lambda s: s.max_epochs, 4),
         ("searcher: {name: grid}\n", lambda s: (s.search.name, s.scheduler.name), ("grid", "fifo")),
         ("searcher: {divisor: 4}\n", lambda s: s.scheduler_options().reduction_factor, 4),

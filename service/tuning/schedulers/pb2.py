@@ -9,7 +9,6 @@ of the same kernel, and choices mostly stay as the donor has them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
@@ -73,7 +72,7 @@ class _Bandit:
 
         rows = self._candidates(donor, rng)
         place = self._rungs.index(rung_reached(self._rungs, trial.epoch) or self._rungs[0])
-        intervals = list(_intervals(history, self._rungs, self._objectives))
+        intervals = _intervals(history, self._rungs, self._objectives)
         best = 0
         if len(intervals) >= LEAST_INTERVALS and self._space.dimension:
             with one_thread():
@@ -145,15 +144,20 @@ class _Interval:
         self.trial, self.place, self.params, self.change = trial, place, params, change
 
 
-def _intervals(history: History, rungs: tuple[int, ...], objectives: Objectives) -> Iterator[_Interval]:
-    """Every interval on record, by place and then by trial; `place` is that of the rung at which it began."""
-    for place, (begin, end) in enumerate(pairwise(rungs)):
-        shown = [(trial, value_at(trial, begin), value_at(trial, end)) for trial in history.trials]
+def _intervals(history: History, rungs: tuple[int, ...], objectives: Objectives) -> list[_Interval]:
+    """The newest intervals on record, enough for the model; `place` is that of the rung at which one began."""
+    found: list[_Interval] = []
+    for place, (begin, end) in reversed(list(enumerate(pairwise(rungs)))):
+        if len(found) >= 2 * MAX_INTERVALS:
+            break
+        there = [trial for trial in history.trials if trial.epoch >= end]
+        shown = [(trial, value_at(trial, begin), value_at(trial, end)) for trial in there]
         pairs = [(t, before, after) for t, before, after in shown if before is not None and after is not None]
         changes = _changes([(before, after) for _, before, after in pairs], objectives)
         for (trial, _, _), change in zip(pairs, changes, strict=True):
             params = next((p for epoch, p in reversed(trial.phases) if epoch <= begin), trial.params)
-            yield _Interval(trial.number, place, params, change)
+            found.append(_Interval(trial.number, place, params, change))
+    return found
 
 
 def _changes(pairs: list[tuple[Observation, Observation]], objectives: Objectives) -> list[float]:
@@ -167,12 +171,13 @@ def _normal_scores(intervals: list[_Interval]) -> np.ndarray:
     """Each change by its place among those of its interval, as a normal deviate; the best are lowest."""
     import numpy as np
     from scipy.special import ndtri
-    from scipy.stats import rankdata
 
     places = np.array([interval.place for interval in intervals])
     changes = np.array([interval.change for interval in intervals])
     found = np.zeros(len(intervals))
     for place in np.unique(places):
-        members = places == place
-        found[members] = ndtri((rankdata(changes[members]) - 0.5) / members.sum())
+        own = changes[places == place]
+        ordered = np.sort(own)
+        below, upto = (np.searchsorted(ordered, own, side=side) for side in ("left", "right"))
+        found[places == place] = ndtri((below + upto) / (2 * len(own)))  # what is equal shares its places
     return found
