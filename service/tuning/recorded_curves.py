@@ -110,7 +110,7 @@ class RecordedCurves:
     def _curve(self, params: Params) -> Curve:
         curve = self._curves.get(identity(params))
         if curve is None:
-            msg = f"no trial on record has trained with {params}, so the record cannot say how that would have gone"
+            msg = f"the record cannot say how that would have gone: none of its trials has trained with {params}"
             raise LedgerError(msg)
         return curve
 

@@ -136,6 +136,7 @@ def what_if(recorded: Recorded, other: SweepSpec, workers: int | None = None) ->
         courses.append(_played("the same, simulated", recorded, recorded.spec, _Listed(recorded.curves), count))
     if recorded.spec.search == other.search:
         courses.append(_played(_name(other), recorded, other, _Listed(recorded.curves), count))
+        notes.append(f"trials come in their recorded order: under other results {other.search.name} may propose others")
     else:
         nearest = _Nearest(_searcher(recorded, other), recorded)
         courses.append(_played(_name(other), recorded, other, nearest, count))

@@ -235,6 +235,7 @@ def test_a_record_in_which_values_changed_is_played_with_a_warning() -> None:
     found = other(spec_of(scheduler={"name": "pbt", "max_epochs": 9}), scheduler={"name": "fifo", "max_epochs": 9})
     assert [course.name for course in found.courses] == ["recorded", "random with fifo"]
     assert "changed their values" in found.notes[0]
+    assert "in their recorded order" in found.notes[1]
 
 
 @pytest.fixture
