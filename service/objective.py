@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
+
+from service.pareto import Achievement, Wish, pareto_fronts, pareto_places
 
 Goal = Literal["minimize", "maximize"]
 DIVERGED_LOSS: Final = 1e30  # a loss this large is no measurement; trials report it in place of what JSON cannot hold
@@ -16,11 +17,16 @@ _CONSTRAINT = re.compile(r"^\s*(?P<metric>[^\s<>=]+)\s*(?P<sign><=|>=)\s*(?P<lim
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """A metric and its goal; `target`, in the metric's own unit, ends the sweep once a trial reaches it."""
+    """A metric and its goal; `target`, in the metric's own unit, ends the sweep once a trial reaches it.
+
+    `weight` and `reference` (a value that would be good enough) choose among the trade-offs of several objectives.
+    """
 
     name: str
     goal: Goal = "minimize"
     target: float | None = None
+    weight: float = 1.0
+    reference: float | None = None
 
     def loss(self, value: float) -> float:
         """`value` with the sign that makes lower better; NaN becomes +inf."""
@@ -111,18 +117,93 @@ class Objectives:
         kept = all(c.violation(metrics[c.metric]) == 0 for c in self.constraints)
         return bool(targets) and kept and all(o.reached(metrics[o.name]) for o in targets)
 
+    @property
+    def is_single(self) -> bool:
+        """Whether there is one objective only, so that nothing has to be traded off."""
+        return len(self.objectives) == 1
+
     def scores(self, observations: Sequence[Observation]) -> list[float]:
         """One number per observation, lower is better: the loss itself for one objective, else the Pareto order.
 
-        Infeasible observations come after all feasible ones, by their violation; diverged ones are +inf.
+        Infeasible observations come after all feasible ones, by their violation; diverged ones are +inf. Within a front
+        the compromise comes first, and then what spreads best, so that a few of the best show the whole front.
         """
-        if len(self.objectives) == 1:
+        if self.is_single:
             return _single_scores(observations)
-        finite = [i for i, o in enumerate(observations) if o.is_finite]
-        scores = [math.inf] * len(observations)
-        for i, place in zip(finite, pareto_order([observations[i] for i in finite]), strict=True):
-            scores[i] = float(place)
-        return scores
+        return self._of_finite(observations, [float(n) for n in pareto_places(_finite(observations), self._wish)])
+
+    def layers(self, observations: Sequence[Observation]) -> list[float]:
+        """As `scores`, but equal for all of one front: what no other dominates is never behind it."""
+        if self.is_single:
+            return _single_scores(observations)
+        finite = _finite(observations)
+        layers = [0.0] * len(finite)
+        for number, front in enumerate(pareto_fronts(finite)):
+            for i in front:
+                layers[i] = float(number)
+        return self._of_finite(observations, layers)
+
+    def preference(self, observations: Sequence[Observation]) -> list[float]:
+        """As `scores`, but a measure: with several objectives the distance from what is wished, in spans of the front.
+
+        What that is, `weight` and `reference` of the objectives say; see `service.pareto.Achievement`.
+        """
+        if self.is_single:
+            return _single_scores(observations)
+        front = self._first_front(observations)
+        if not front:
+            return [math.inf] * len(observations)
+        achievement = Achievement.of([observations[i].losses for i in front], self._wish)
+        measured = [Observation((achievement(o.losses),), o.violation) for o in _finite(observations)]
+        return self._of_finite(observations, _single_scores(measured))
+
+    def order(self, observations: Sequence[Observation]) -> list[int]:
+        """Indices, the best first: by score; with several objectives front by front, the compromise before all."""
+        preference = self.preference(observations)
+        layers = preference if self.is_single else self.layers(observations)
+        return sorted(range(len(observations)), key=lambda i: (layers[i], preference[i], i))
+
+    def compromise(self, observations: Sequence[Observation], least_span: float = 0.0) -> int:
+        """The index of the one to take: with one objective the best, else the chosen compromise of the Pareto front.
+
+        `least_span`: losses that differ by less than this share of their size are not blown up to a trade-off.
+        ValueError without observations.
+        """
+        if not observations:
+            msg = "there is nothing to choose from"
+            raise ValueError(msg)
+        front = self._first_front(observations)
+        if self.is_single or not front:
+            scores = _single_scores(observations)
+            return min(range(len(observations)), key=scores.__getitem__)
+        achievement = Achievement.of([observations[i].losses for i in front], self._wish, least_span)
+        return min(front, key=lambda i: achievement(observations[i].losses))
+
+    def pareto(self, observations: Sequence[Observation]) -> list[int]:
+        """Indices of those that break no limit and that no other dominates; none with a single objective."""
+        if self.is_single:
+            return []
+        return [i for i in self._first_front(observations) if observations[i].violation == 0]
+
+    def _first_front(self, observations: Sequence[Observation]) -> list[int]:
+        places = [i for i, o in enumerate(observations) if o.is_finite]
+        fronts = pareto_fronts(_finite(observations))
+        return [places[i] for i in fronts[0]] if fronts else []
+
+    @property
+    def _wish(self) -> Wish:
+        references = [None if o.reference is None else o.loss(o.reference) for o in self.objectives]
+        return Wish(tuple(o.weight for o in self.objectives), tuple(references))
+
+    @staticmethod
+    def _of_finite(observations: Sequence[Observation], found: Sequence[float]) -> list[float]:
+        """`found`, which is of the finite observations, with +inf for the others."""
+        left = iter(found)
+        return [next(left) if o.is_finite else math.inf for o in observations]
+
+
+def _finite(observations: Sequence[Observation]) -> list[Observation]:
+    return [o for o in observations if o.is_finite]
 
 
 def _single_scores(observations: Sequence[Observation]) -> list[float]:
@@ -133,78 +214,3 @@ def _single_scores(observations: Sequence[Observation]) -> list[float]:
         math.inf if not o.is_finite else o.losses[0] if o.violation == 0 else worst + scale * (1.0 + o.violation)
         for o in observations
     ]
-
-
-def pareto_fronts(observations: Sequence[Observation]) -> list[list[int]]:
-    """Indices grouped into non-dominated fronts, best first (non-dominated sorting, Deb et al. 2002)."""
-    by_violation: dict[float, list[int]] = {}
-    for i, observation in enumerate(observations):
-        by_violation.setdefault(observation.violation, []).append(i)
-    fronts: list[list[int]] = []
-    for _, members in sorted(by_violation.items()):
-        losses = [observations[i].losses for i in members]
-        ranks = _sweep_ranks(losses) if len(losses[0]) <= 2 else _matrix_ranks(losses)  # noqa: PLR2004  # a plane
-        found: list[list[int]] = [[] for _ in range(max(ranks) + 1)]
-        for i, rank in zip(members, ranks, strict=True):
-            found[rank].append(i)
-        fronts += found
-    return fronts
-
-
-def _sweep_ranks(losses: Sequence[tuple[float, ...]]) -> list[int]:
-    """The front of each point with one or two losses: n log n, along the first loss (Jensen 2003)."""
-    ranks = [0] * len(losses)
-    lowest: list[float] = []  # per front, the smallest second loss so far: ascending
-    previous = -1
-    for i in sorted(range(len(losses)), key=losses.__getitem__):
-        second = losses[i][-1] if len(losses[i]) > 1 else 0.0
-        if previous >= 0 and losses[i] == losses[previous]:
-            ranks[i] = ranks[previous]
-        else:
-            ranks[i] = bisect_right(lowest, second)
-            lowest[ranks[i] : ranks[i] + 1] = [second]
-        previous = i
-    return ranks
-
-
-def _matrix_ranks(losses: Sequence[tuple[float, ...]]) -> list[int]:
-    """The front of each point with any number of losses: all pairs at once, then front after front taken away."""
-    import numpy as np
-
-    columns = np.asarray(losses, dtype=float).T
-    dominates = np.logical_and.reduce([c[:, None] <= c[None, :] for c in columns])
-    dominates &= np.logical_or.reduce([c[:, None] < c[None, :] for c in columns])
-    dominators = dominates.sum(axis=0)
-    ranks = np.full(len(losses), -1)
-    rank = 0
-    while (ranks < 0).any():
-        front = (dominators == 0) & (ranks < 0)
-        ranks[front] = rank
-        dominators = dominators - dominates[front].sum(axis=0)
-        rank += 1
-    return [int(found) for found in ranks]
-
-
-def pareto_order(observations: Sequence[Observation]) -> list[int]:
-    """The place of each observation when sorted by front, then by crowding distance, the emptier region first."""
-    place = [0] * len(observations)
-    position = 0
-    for front in pareto_fronts(observations):
-        crowding = _crowding([observations[i] for i in front])
-        for _, i in sorted(zip([-c for c in crowding], front, strict=True)):
-            place[i] = position
-            position += 1
-    return place
-
-
-def _crowding(front: Sequence[Observation]) -> list[float]:
-    distance = [0.0] * len(front)
-    for k in range(len(front[0].losses)):
-        order = sorted(range(len(front)), key=lambda i: front[i].losses[k])
-        span = front[order[-1]].losses[k] - front[order[0]].losses[k]
-        distance[order[0]] = distance[order[-1]] = math.inf
-        if not (math.isfinite(span) and span > 0):
-            continue
-        for before, i, after in zip(order, order[1:], order[2:], strict=False):
-            distance[i] += (front[after].losses[k] - front[before].losses[k]) / span
-    return distance

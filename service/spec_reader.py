@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from service import plugins
 from service.aliases import EXPLAINED, RENAMED, SECTIONS
-from service.document import Node, Place, read
+from service.document import Node, Place, Steps, read
 from service.errors import SpecError
 from service.plugins import nearest
 from service.space import Parameter, Space
@@ -124,6 +124,7 @@ class Reader:
             self._faults.add((), "says nowhere what is to be optimised", allowed=allowed)
         elif one is not None:
             self._keep("metric", validated(Metric, one.plain(), ("metric",), self._faults))
+            self._check_wishes(one, ("metric",))
         elif many is not None:
             self._read_list_of_metrics(many)
 
@@ -138,8 +139,17 @@ class Reader:
         for i, metric in enumerate(metrics):
             if metric.name in [other.name for other in metrics[:i]]:
                 self._faults.add(("metrics", i, "name"), "stands twice: each objective has its own metric")
+        if len(node.items) == 1:
+            self._check_wishes(node.items[0], ("metrics", 0))
         if len(metrics) == len(node.items):
             self._fields["metrics"] = tuple(metrics)
+
+    def _check_wishes(self, node: Node, steps: Steps) -> None:
+        """With one objective there is no compromise to choose."""
+        for key in ("weight", "reference"):
+            if key in node.mapping:
+                message = "chooses among several objectives, and this sweep has one"
+                self._faults.add((*steps, key), message, allowed="metrics: [{...}, {...}], or leave it out")
 
     def _read_section(self, name: str, model: object) -> None:
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
@@ -230,9 +240,11 @@ class Reader:
         objectives = [m for m in (self._fields.get("metric"), *self._fields.get("metrics", ())) if m is not None]
         if not (self._is_endless and isinstance(budget, Budget) and objectives):
             return
-        ends = (budget.max_trials, budget.wall_clock_s, budget.cpu_hours, budget.gpu_hours)
+        ends = (budget.max_trials, budget.wall_clock_s, budget.cpu_hours, budget.gpu_hours, budget.total_epochs,
+                budget.plateau, budget.min_expected_improvement)  # fmt: skip
         if all(end is None for end in (*ends, *(metric.target for metric in objectives))):
-            allowed = "budget: {max_trials: 60}, wall_clock, cpu_hours or gpu_hours, or a metric with a target"
+            allowed = "budget: {max_trials: 60}, wall_clock, cpu_hours, gpu_hours, total_epochs, plateau or "
+            allowed += "min_expected_improvement, or a metric with a target"
             self._faults.add(("budget",), "sets no end: this sweep would never end", allowed=allowed)
 
 

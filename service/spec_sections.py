@@ -91,11 +91,15 @@ class Metric(Section):
     """minimize or maximize."""
     target: float | None = None
     """The sweep ends once a trial reaches this value."""
+    weight: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    """How much it counts in the compromise between several objectives; 1 where left out."""
+    reference: float | None = None
+    """With several objectives, a value that would be good enough: the compromise aims at it."""
 
     @property
     def objective(self) -> Objective:
         """The same for the search."""
-        return Objective(self.name, self.goal, self.target)
+        return Objective(self.name, self.goal, self.target, self.weight or 1.0, self.reference)
 
 
 _SOURCE_FORMS: Final = (
@@ -164,6 +168,16 @@ class SchedulerSection(Section):
     """What stands beside these keys."""
 
 
+class Plateau(Section):
+    """When the sweep has stopped making progress."""
+
+    trials: int = Field(ge=2, le=10**6)
+    """How many trials have to end, one after the other, without the best becoming better."""
+    min_delta: float = Field(default=0.0, ge=0, le=1e12)
+    """What does not improve the best by more than this does not count: in the metric's own unit; with several
+    objectives in spans of the Pareto front, along the compromise."""
+
+
 class Budget(Section):
     """When the sweep ends; whichever comes first."""
 
@@ -179,6 +193,13 @@ class Budget(Section):
     """CPU hours: CPUs of a trial times the time it trained, summed over trials."""
     gpu_hours: Positive | None = None
     """GPU hours: GPUs of a trial times the time it trained, summed over trials."""
+    total_epochs: int | None = Field(default=None, ge=1, le=10**9)
+    """Epochs, summed over trials."""
+    plateau: Plateau | None = None
+    """The sweep ends once so many trials in a row have not improved the best, as in {trials: 20, min_delta: 0.001}."""
+    min_expected_improvement: Annotated[float, Field(gt=0, le=1e12)] | None = None
+    """The sweep ends once the next trial is expected to improve the best by less than this, after each of five trials
+    in a row: in the metric's own unit; with several objectives in spans of the Pareto front."""
 
 
 def _whole_gpus(value: object) -> object:

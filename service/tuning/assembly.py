@@ -14,7 +14,8 @@ from service.tuning.events import Params
 from service.tuning.history import History
 from service.tuning.limits import Limits
 from service.tuning.retention import RetentionPolicy
-from service.tuning.strategy import PastSweep, Problem, Scheduler, Searcher
+from service.tuning.stopping import Outlook
+from service.tuning.strategy import Estimates, PastSweep, Problem, Scheduler, Searcher
 from service.tuning.warm_start import WarmStarted
 
 SAVES_PER_TRIAL: Final = 10  # for schedulers without inner rungs: a restart loses at most a tenth of a trial
@@ -52,13 +53,21 @@ def build(spec: SweepSpec, history: History, defaults: Mapping[str, Any], past: 
         seed=spec.seed,
         warnings=list(warnings),
         is_suggestion=warm.is_suggestion if warm else None,
+        outlook=outlook_of(spec, problem),
     )
     retention = RetentionPolicy(spec.checkpoints.save_sweep_best, spec.checkpoints.save_trial_latest)
     return Parts(decider, retention, rungs, checkpoint_epochs(rungs, spec.checkpoints.every_epochs), warnings)
 
 
+def outlook_of(spec: SweepSpec, problem: Problem) -> Outlook:
+    """What says whether the next trial pays: a second searcher, whose caches are its own, where it has estimates."""
+    searcher = find("searchers", spec.search.name).build(spec.search_options(), problem)
+    return Outlook(cast("Estimates", searcher) if hasattr(searcher, "expected_improvement") else None)
+
+
 def limits_of(spec: SweepSpec) -> Limits:
     """The limits that `spec` sets."""
+    plateau = spec.budget.plateau
     return Limits(
         max_epochs=spec.max_epochs,
         max_trials=spec.budget.max_trials,
@@ -67,6 +76,10 @@ def limits_of(spec: SweepSpec) -> Limits:
         wall_clock_s=spec.budget.wall_clock_s,
         cpu_hours=spec.budget.cpu_hours,
         gpu_hours=spec.budget.gpu_hours,
+        total_epochs=spec.budget.total_epochs,
+        plateau_trials=None if plateau is None else plateau.trials,
+        plateau_min_delta=0.0 if plateau is None else plateau.min_delta,
+        min_expected_improvement=spec.budget.min_expected_improvement,
         cpu_per_trial=spec.resources.cpu,
         gpu_per_trial=spec.resources.gpu,
     )

@@ -27,8 +27,10 @@ from service.tuning.events import (
     TrialEnded,
     TrialProposed,
 )
+from service.tuning.feasibility import certain_violation
 from service.tuning.history import History, Status, Trial
-from service.tuning.limits import Limits, headline, over
+from service.tuning.limits import Limits, Over, headline, over
+from service.tuning.stopping import Outlook
 from service.tuning.strategy import Drop, Resume, Scheduler, Searcher, Verdict
 
 log: Final = logging.getLogger(__name__)
@@ -88,11 +90,12 @@ class Decider:
     seed: int = 0
     warnings: list[str] = field(default_factory=list)
     is_suggestion: Callable[[Params], bool] | None = None  # whether an earlier sweep suggested what was proposed
+    outlook: Outlook = field(default_factory=Outlook)
     _is_exhausted: bool = field(default=False, init=False)
 
     def start(self, elapsed_s: float) -> Start | Wait | Finished:
         """What an idle worker shall do; `elapsed_s` is the sweep's active time."""
-        reason = over(self.history, self.limits, elapsed_s)
+        reason = self._over(elapsed_s)
         if reason is not None:
             return self._wind_down(*reason)
         waiting = next((t for t in self.history.unfinished() if t.status is Status.PENDING), None)
@@ -156,11 +159,21 @@ class Decider:
             return Verdict("stop", "diverged")
         if arrival.epoch >= self.limits.max_epochs:
             return Verdict("stop", "trained to the end")
-        reason = over(self.history, self.limits, elapsed_s)
+        reason = self._over(elapsed_s)
         if reason is not None:
             return Verdict("stop", reason[1])
         judge = partial(self.scheduler.judge, self.history, arrival.trial, arrival.epoch)
-        return self._ask(judge, "scheduler") or Verdict("continue", "the scheduler failed")
+        verdict = self._ask(judge, "scheduler") or Verdict("continue", "the scheduler failed")
+        if verdict.action == "stop" or getattr(self.scheduler, "changes_params", False):
+            return verdict  # with other parameters the trial may keep its limits yet
+        broken = certain_violation(self.history, arrival.trial, arrival.epoch)
+        return verdict if broken is None else Verdict("stop", broken)
+
+    def _over(self, elapsed_s: float) -> Over | None:
+        expected: tuple[float | None, ...] = ()
+        if self.limits.min_expected_improvement is not None:
+            expected = self._ask(partial(self.outlook.expected, self.history), "searcher") or ()
+        return over(self.history, self.limits, elapsed_s, expected)
 
     def _after(self, report: Reported) -> list[Event]:
         number, attempt = report.trial, report.attempt

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from service.objective import Objectives, Observation
 from service.tuning.events import (
@@ -25,6 +25,8 @@ from service.tuning.events import (
     TrialEnded,
     TrialProposed,
 )
+
+EPOCH_TOLERANCE: Final = 0.1  # between epochs of one trial, a loss that moves by less than this share is mostly noise
 
 
 class Status(StrEnum):
@@ -64,7 +66,7 @@ class Trial:
     ended_at: float | None = None
     checkpoints: list[Checkpoint] = field(default_factory=list)
     superseded: list[Checkpoint] = field(default_factory=list)  # replaced by others of the same epoch
-    best_epoch: int = 0  # the epoch that no later one dominates; 0 before the first report
+    best_epoch: int = 0  # the epoch that counts for the trial, see `best_epoch_of`; 0 before the first report
     cause: str = ""
     phases: list[tuple[int, Params]] = field(default_factory=list)  # (epoch after which, params used from there on)
 
@@ -83,6 +85,21 @@ class Trial:
         same = [c for c in self.checkpoints if c.epoch == checkpoint.epoch]
         self.superseded += [c for c in same if c.path != checkpoint.path]
         self.checkpoints = [c for c in self.checkpoints if c.epoch != checkpoint.epoch] + [checkpoint]
+
+
+def best_epoch_of(objectives: Objectives, curve: Mapping[int, Observation], epoch: int, best_epoch: int) -> int:
+    """The epoch of `curve` that counts, now that `epoch` came to it and `best_epoch` (0: none) counted before.
+
+    The best one, the earlier of equals; with several objectives the compromise among the trial's own epochs.
+    """
+    if best_epoch == 0:
+        return epoch
+    if objectives.is_single:
+        return epoch if curve[epoch].dominates(curve[best_epoch]) else best_epoch
+    if curve[best_epoch].dominates(curve[epoch]):
+        return best_epoch
+    epochs = sorted(curve)
+    return epochs[objectives.compromise([curve[e] for e in epochs], EPOCH_TOLERANCE)]
 
 
 class History:
@@ -104,6 +121,7 @@ class History:
         self.epochs_trained = 0
         self.train_seconds = 0.0  # summed over all trials
         self.counts: dict[Status, int] = dict.fromkeys(Status, 0)
+        self.endings: list[int] = []  # the trials that are over, in the order in which they ended
         self.target_reached_by: int | None = None
         self._alive: dict[int, Trial] = {}
         self._by_epoch: dict[int, dict[int, Observation]] = {}
@@ -165,8 +183,7 @@ class History:
         if epoch not in trial.curve:
             self.observed.append((number, epoch))
         trial.curve[epoch], trial.metrics[epoch] = observation, metrics
-        if trial.best_epoch == 0 or observation.dominates(trial.curve[trial.best_epoch]):
-            trial.best_epoch = epoch
+        trial.best_epoch = best_epoch_of(self.objectives, trial.curve, epoch, trial.best_epoch)
         self._by_epoch.setdefault(epoch, {})[number] = observation
         if self.target_reached_by is None and self.objectives.reached(metrics):
             self.target_reached_by = number
@@ -214,6 +231,7 @@ class History:
         trial = self.trials[event.trial]
         self._move(trial, Status(event.ending))
         trial.cause, trial.ended_at = event.cause, at
+        self.endings.append(trial.number)
         self._alive.pop(trial.number, None)
 
     def _move(self, trial: Trial, status: Status) -> None:
@@ -230,8 +248,15 @@ class History:
         return list(self._alive.values())
 
     def ranking(self) -> list[tuple[int, int]]:
-        """(trial, best epoch), the sweep's best first; diverged and failed trials are left out."""
+        """(trial, best epoch), the sweep's best first; diverged and failed trials are left out.
+
+        With several objectives the chosen compromise leads, and the Pareto front comes before what it dominates.
+        """
         entries = [t for t in self.trials if t.curve and t.status not in (Status.DIVERGED, Status.FAILED)]
-        scores = self.objectives.scores([t.curve[t.best_epoch] for t in entries])
-        order = sorted(range(len(entries)), key=lambda i: (scores[i], entries[i].number))
+        order = self.objectives.order([t.curve[t.best_epoch] for t in entries])
         return [(entries[i].number, entries[i].best_epoch) for i in order]
+
+    def pareto(self) -> list[tuple[int, int]]:
+        """(trial, best epoch) of the ranking that no other feasible one dominates; empty with one objective."""
+        ranking = [] if self.objectives.is_single else self.ranking()
+        return [ranking[i] for i in self.objectives.pareto([self.trials[n].curve[e] for n, e in ranking])]

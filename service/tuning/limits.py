@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from service.tuning.history import History, Status
+from service.tuning.stopping import plateau, too_little
 
 ALIKE_FAILURES: Final = 3  # when all of the first trials fail with one cause, the sweep is wrong, not the trials
 SECONDS_PER_HOUR: Final = 3600.0
@@ -23,12 +24,19 @@ class Limits:
     wall_clock_s: float | None = None
     cpu_hours: float | None = None
     gpu_hours: float | None = None
+    total_epochs: int | None = None
+    plateau_trials: int | None = None
+    plateau_min_delta: float = 0.0
+    min_expected_improvement: float | None = None
     cpu_per_trial: float = 1.0
     gpu_per_trial: float = 0.0
 
 
-def over(history: History, limits: Limits, elapsed_s: float) -> Over | None:
-    """(ending, reason) once the sweep must start nothing more, whatever still waits. `elapsed_s` is its active time."""
+def over(history: History, limits: Limits, elapsed_s: float, expected: tuple[float | None, ...] = ()) -> Over | None:
+    """(ending, reason) once the sweep must start nothing more, whatever still waits.
+
+    `elapsed_s` is its active time; `expected` what the next trial was expected to gain, as `Outlook.expected` has it.
+    """
     failed = history.counts[Status.FAILED]
     if failed:
         alike = _common_failure(history)
@@ -41,13 +49,27 @@ def over(history: History, limits: Limits, elapsed_s: float) -> Over | None:
         return "completed", spent
     if history.target_reached_by is not None:
         return "completed", f"trial {history.target_reached_by} reached the target"
-    return None
+    pointless = _pointless(history, limits, expected)
+    return None if pointless is None else ("completed", pointless)
+
+
+def _pointless(history: History, limits: Limits, expected: tuple[float | None, ...]) -> str | None:
+    """Why going on does not pay, in words."""
+    if limits.plateau_trials is not None:
+        reason = plateau(history, limits.plateau_trials, limits.plateau_min_delta)
+        if reason is not None:
+            return reason
+    if limits.min_expected_improvement is None:
+        return None
+    return too_little(expected, limits.min_expected_improvement, history.objectives)
 
 
 def _spent(history: History, limits: Limits, elapsed_s: float) -> str | None:
     """The budget that is used up, in words."""
     if limits.wall_clock_s is not None and elapsed_s >= limits.wall_clock_s:
         return f"the wall clock budget of {limits.wall_clock_s:g} s is used up"
+    if limits.total_epochs is not None and history.epochs_trained >= limits.total_epochs:
+        return f"the budget of {limits.total_epochs} epochs is used up"
     hours = history.train_seconds / SECONDS_PER_HOUR
     for name, per_trial, limit in (
         ("CPU", limits.cpu_per_trial, limits.cpu_hours),

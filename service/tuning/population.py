@@ -2,7 +2,8 @@
 
 Every trial pauses at each interval. Then it goes on as it is or, where it has fallen behind, from the checkpoint of one
 of the best, with values that the scheduler explores from there. Asynchronous: a trial is compared with all that have
-reached the same epoch by then, and waits only until the population has begun.
+reached the same epoch by then, and waits only until the population has begun. With several objectives a trial gives up
+its state only to one that dominates it, so that the population stays spread over the Pareto front.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pydantic import Field
 
 from service.space import Params
 from service.tuning.history import History, Status, Trial
-from service.tuning.rungs import diverged, paused, rung_crossed, rung_reached, standings
+from service.tuning.rungs import diverged, paused, rung_crossed, rung_reached, standings, value_at
 from service.tuning.strategy import Drop, Problem, Resume, StrictOptions, Verdict
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class Explore(Protocol):
 class Population:
     """Pauses every trial at each interval; then it goes on as it is, or as an explored copy of one of the best."""
 
+    changes_params = True
+
     def __init__(self, options: PopulationOptions, problem: Problem, explorer: Explore) -> None:
         self.rungs = rungs(options)
         self._options = options
@@ -84,8 +87,7 @@ class Population:
         table = standings(self.rungs, rung, history.trials, self._objectives)
         count = math.floor(len(table) * self._options.quantile)
         place = [number for _, number in table].index(trial.number)
-        own_score = table[place][0]
-        donors = [n for score, n in table[:count] if score < own_score and self._can_give(history.trials[n], trial)]
+        donors = [n for _, n in table[:count] if self._can_give(history.trials[n], trial, rung)]
         if place < len(table) - count or not donors:
             reason = f"rung {rung}: place {place + 1} of {len(table)}, goes on as it is"
             return Resume(trial.number, trial.number, trial.params, reason)
@@ -97,9 +99,11 @@ class Population:
         reason = f"rung {rung}: place {place + 1} of {len(table)}, goes on from trial {donor.number}"
         return Resume(trial.number, donor.number, params, reason)
 
-    def _can_give(self, donor: Trial, trial: Trial) -> bool:
-        """Whether the donor's state is no step back for `trial` and leaves something to train."""
-        checkpoint = donor.latest_checkpoint
+    def _can_give(self, donor: Trial, trial: Trial, rung: int) -> bool:
+        """Whether the donor was better at `rung`, and its state is no step back and leaves something to train."""
+        checkpoint, theirs, own = donor.latest_checkpoint, value_at(donor, rung), value_at(trial, rung)
         if donor.status in (Status.DIVERGED, Status.FAILED):
+            return False
+        if theirs is None or own is None or not theirs.dominates(own):
             return False
         return checkpoint is not None and trial.epoch <= checkpoint.epoch < self.rungs[-1]

@@ -91,8 +91,21 @@ class Searcher(Protocol):
         """
 
 
+class Estimates(Protocol):
+    """What a searcher may have beside `propose`: an estimate of what going on is worth."""
+
+    def expected_improvement(self, history: History) -> float | None:
+        """By how much the best next trial is expected to improve on the best so far; None while unknown.
+
+        In units of the first objective, never negative; a pure function of `history`, in which every trial is over.
+        """
+
+
 class Scheduler(Protocol):
-    """Stops, pauses and promotes trials. `rungs`: the epochs at which it may do so, ascending; the last is the end."""
+    """Stops, pauses and promotes trials. `rungs`: the epochs at which it may do so, ascending; the last is the end.
+
+    One that changes the parameters of a trial on its way says so by an attribute `changes_params = True`.
+    """
 
     rungs: tuple[int, ...]
 

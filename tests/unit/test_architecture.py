@@ -45,7 +45,7 @@ NEVER_IN = {
 # In `service` a layer imports only layers before it; files that no layer names may import anything of `service`.
 LAYERS = (
     ("errors", "settings"),
-    ("objective", "document", "space", "plugins"),
+    ("pareto", "objective", "document", "space", "plugins"),
     ("spec", "spec_*", "aliases", "faults"),
     ("plan", "lifecycle", "signatures", "sweeps", "facts"),
     ("launch", "submission", "past_sweeps"),

@@ -1,78 +1,15 @@
-"""What makes observations comparable: goals, limits, and the Pareto order, which is checked against its definition."""
+"""What makes observations comparable: goals, limits, and what counts before what."""
 
 from __future__ import annotations
 
 import math
-import random
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from service.objective import (
-    DIVERGED_LOSS,
-    Constraint,
-    Objective,
-    Objectives,
-    Observation,
-    pareto_fronts,
-    pareto_order,
-)
+from service.objective import DIVERGED_LOSS, Constraint, Objective, Objectives, Observation
 
 ONE = Objectives((Objective("loss"),))
 TWO = Objectives((Objective("loss"), Objective("acc", "maximize")))
-
-
-def fronts_by_definition(observations: list[Observation]) -> list[list[int]]:
-    left = list(range(len(observations)))
-    fronts = []
-    while left:
-        front = [i for i in left if not any(observations[j].dominates(observations[i]) for j in left)]
-        fronts.append(front)
-        left = [i for i in left if i not in front]
-    return fronts
-
-
-@st.composite
-def observation_lists(draw: st.DrawFn) -> list[Observation]:
-    count = draw(st.integers(1, 4))
-    loss = st.one_of(st.integers(0, 4).map(float), st.just(math.inf), st.floats(-2, 2))
-    point = st.tuples(st.tuples(*[loss] * count), st.sampled_from([0.0, 0.0, 0.0, 1.0, 2.5, math.inf]))
-    return [Observation(losses, violation) for losses, violation in draw(st.lists(point, max_size=25))]
-
-
-@given(observation_lists())
-def test_fronts_are_what_the_definition_says(observations: list[Observation]) -> None:
-    assert pareto_fronts(observations) == fronts_by_definition(observations)
-
-
-@given(observation_lists())
-def test_the_pareto_order_is_a_permutation_that_never_puts_a_dominated_point_first(
-    observations: list[Observation],
-) -> None:
-    order = pareto_order(observations)
-    assert sorted(order) == list(range(len(observations)))
-    for i, a in enumerate(observations):
-        for j, b in enumerate(observations):
-            assert not (a.dominates(b) and order[i] > order[j])
-
-
-@pytest.mark.parametrize("count", [2, 3])
-def test_two_thousand_observations_are_sorted_without_comparing_each_pair_in_python(
-    count: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rng = random.Random(1)
-    observations = [Observation(tuple(rng.random() for _ in range(count))) for _ in range(2000)]
-    monkeypatch.setattr(Observation, "dominates", lambda *_: pytest.fail("compared in Python"))
-    fronts = pareto_fronts(observations)
-    assert sum(map(len, fronts)) == 2000
-    assert len(fronts) > 10
-
-
-def test_the_emptier_region_of_a_front_goes_first() -> None:
-    front = [Observation((x, 1 - x)) for x in (0.0, 0.5, 0.51, 0.52, 1.0)]
-    assert {i for i, place in enumerate(pareto_order(front)) if place < 2} == {0, 4}
-    assert pareto_order(front)[2] == 4
 
 
 def test_one_objective_scores_by_its_own_loss() -> None:

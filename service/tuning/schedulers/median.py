@@ -1,6 +1,7 @@
 """Scheduler `median`: a trial stops when its best is worse than the median of the others' running averages.
 
-Rule: Golovin et al., Google Vizier: A Service for Black-Box Optimization (KDD 2017), section 3.2.
+Rule: Golovin et al., Google Vizier: A Service for Black-Box Optimization (KDD 2017), section 3.2. With several
+objectives the fronts of non-dominated sorting stand for the values, so that no trial stops that none dominates.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Median:
             return Verdict("continue", f"epoch {epoch}: only {len(others)} other trials came this far")
         averages = [self._average(other, epoch) for other in others]
         bests = [value for e, value in own.curve.items() if e <= epoch]
-        scores = self._objectives.scores([*averages, *bests])
+        scores = self._objectives.layers([*averages, *bests])
         middle, best = median(scores[: len(averages)]), min(scores[len(averages) :])
         if best > middle:
             return Verdict("stop", f"epoch {epoch}: worse than the median of {len(others)} trials")
