@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.launch import state
-from service.progress_view import console, duration, ended, line, number, parameters, short_names
+from service.progress_view import console, duration, ended, line, number, outlook, parameters, short_names
 from service.sweeps import Sweep, every
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def details(home: Path, sweep: Sweep, *, with_insight: bool = False) -> dict[str
         **({"warm_start": about} if (about := read_job(sweep.folder).facts.get(ABOUT_FACT)) else {}),
         "progress": sweep.progress() or {},
         "metric": {"name": spec.objectives.objectives[0].name, "goal": spec.objectives.objectives[0].goal},
+        "objectives": [o.name for o in spec.objectives.objectives],
         "trials": _trials(history),
         **taught,
     }
@@ -86,9 +87,10 @@ def _insight(history: History, spec: SweepSpec) -> dict[str, Any]:
 
 
 def _trials(history: History) -> list[dict[str, Any]]:
-    best_epochs = dict(history.ranking())
+    best_epochs, front = dict(history.ranking()), dict(history.pareto())
     order = [*best_epochs, *(t.number for t in history.trials if t.number not in best_epochs)]
-    return [_trial(history, history.trials[n], best_epochs.get(n)) for n in order]
+    found = [_trial(history, history.trials[n], best_epochs.get(n)) for n in order]
+    return found if history.objectives.is_single else [{**trial, "pareto": trial["trial"] in front} for trial in found]
 
 
 def _trial(history: History, trial: Trial, best_epoch: int | None) -> dict[str, Any]:
@@ -114,6 +116,9 @@ def print_details(found: dict[str, Any], limit: int) -> None:
     out.print(found["sweep_id"], style="bold")
     progress = found["progress"]
     out.print(line({**progress, "state": found["state"]}) if progress else found["state"], markup=False)
+    expected = outlook(progress) if progress else None
+    if expected is not None:
+        out.print(expected, markup=False)
     for key in ("warm_start", "folder", "report", "best_config", "log"):
         if key in found:
             out.print(f"{key.replace('_', ' '):<12}{found[key]}", markup=False, soft_wrap=True)
@@ -147,12 +152,16 @@ def _trial_table(found: dict[str, Any], limit: int, cells: Cells) -> Table:
 
     names = list(dict.fromkeys(name for trial in found["trials"] for name in trial["params"]))
     drawn = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("trial", "status", "epochs", f"best {found['metric']['name']}"):
+    goals = found.get("objectives") or [found["metric"]["name"]]
+    front = ["front"] if len(goals) > 1 else []
+    for column in ("trial", "status", "epochs", *front, *(f"best {name}" for name in goals)):
         drawn.add_column(column, no_wrap=True)
     for column in cells(names, {}):
         drawn.add_column(column)
-    for trial in found["trials"][:limit]:
-        value = "" if trial["value"] is None else number(trial["value"])
-        values = cells(names, trial["params"]).values()
-        drawn.add_row(str(trial["trial"]), trial["status"], str(trial["epoch"]), value, *values)
+    for i, trial in enumerate(found["trials"][:limit]):
+        seen = [trial["metrics"].get(name) for name in goals]
+        values = ["" if value is None else number(value) for value in seen]
+        marks = ["" if not trial.get("pareto") else "* best" if i == 0 else "*"] if front else []
+        params = cells(names, trial["params"]).values()
+        drawn.add_row(str(trial["trial"]), trial["status"], str(trial["epoch"]), *marks, *values, *params)
     return drawn

@@ -58,8 +58,8 @@ def plan(spec: SweepSpec, *, seconds_per_epoch: float | None = None) -> Plan:
     rungs = tuple(int(rung) for rung in plugin.rungs(options))
     trials = _trials(spec)
     reach = None if trials is None else _reach(plugin, options, trials, rungs)
-    worst = None if trials is None else trials * rungs[-1]
-    expected = None if reach is None else _epochs(rungs, reach)
+    worst = _capped(None if trials is None else trials * rungs[-1], spec.budget.total_epochs)
+    expected = _capped(None if reach is None else _epochs(rungs, reach), spec.budget.total_epochs)
     concurrent = spec.budget.max_concurrent_trials
     live = trials if concurrent is None else concurrent if trials is None else min(trials, concurrent)
     cpu, gpu = spec.resources.cpu, spec.resources.gpu
@@ -109,6 +109,10 @@ def _epochs(rungs: tuple[int, ...], reach: tuple[int, ...]) -> int:
     return sum((rung - before) * count for before, rung, count in steps)
 
 
+def _capped(epochs: int | None, limit: int | None) -> int | None:
+    return min((count for count in (epochs, limit) if count is not None), default=None)
+
+
 def _hours(epochs: int | None, share: float, seconds_per_epoch: float | None, limit: float | None) -> float | None:
     if share == 0:
         return 0.0
@@ -141,13 +145,29 @@ def _notes(spec: SweepSpec, trials: int | None, seconds_per_epoch: float | None)
         notes.append("as many trials run at once as fit; budget.max_concurrent_trials limits that")
     if any(objective.target is not None for objective in spec.objectives.objectives):
         notes.append("the sweep ends early once the target is reached")
+    notes += _rules(spec)
     notes += [f"{text}: the sweep ends then at the latest" for text in _limits(spec)]
     return notes + _defaults_notes(spec, spec.space)
 
 
 def _limits(spec: SweepSpec) -> list[str]:
     budget = spec.to_dict()["budget"]
-    return [f"budget.{key} is {budget[key]}" for key in ("wall_clock", "cpu_hours", "gpu_hours") if key in budget]
+    keys = ("wall_clock", "cpu_hours", "gpu_hours", "total_epochs")
+    return [f"budget.{key} is {budget[key]}" for key in keys if key in budget]
+
+
+def _rules(spec: SweepSpec) -> list[str]:
+    """The rules that may end the sweep before its budget is used up."""
+    found, budget = [], spec.budget
+    if budget.plateau is not None:
+        more = f" by more than {budget.plateau.min_delta:g}" if budget.plateau.min_delta else ""
+        found.append(
+            f"the sweep ends early once {budget.plateau.trials} trials in a row have not improved the best{more}"
+        )
+    if budget.min_expected_improvement is not None:
+        least = f"{budget.min_expected_improvement:g}"
+        found.append(f"the sweep ends early once the next trial is expected to improve the best by less than {least}")
+    return found
 
 
 def _defaults_notes(spec: SweepSpec, space: Space) -> list[str]:

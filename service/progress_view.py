@@ -123,7 +123,7 @@ def line(progress: dict[str, Any]) -> str:
     parts = [progress.get("state", "starting"), counts, f"{trials.get('running', 0)} running"]
     best = progress.get("best")
     if best:
-        parts.append(f"best {progress['metric']['name']} {number(best['value'])} (trial {best['trial']})")
+        parts.append(f"best {best_values(progress)} (trial {best['trial']}{_of_front(best)})")
     parts.append(duration(progress.get("elapsed_s")))
     if progress.get("eta_s") is not None and progress.get("state") == "running":
         parts.append(f"{duration(progress['eta_s'])} left")
@@ -135,6 +135,9 @@ def picture(progress: dict[str, Any]) -> RenderableType:
     rows: list[RenderableType] = [_header(progress), _bar(progress)]
     if progress.get("best"):
         rows.append(_best(progress))
+    expected = outlook(progress)
+    if expected is not None:
+        rows.append(Text("next  ", style="dim").append(expected, style="default"))
     if progress.get("rungs"):
         rows.append(_rungs(progress))
     if progress.get("running"):
@@ -169,8 +172,30 @@ def _bar(progress: dict[str, Any]) -> RenderableType:
 def _best(progress: dict[str, Any]) -> Text:
     best = progress["best"]
     text = Text("best  ", style="dim")
-    text.append(f"{progress['metric']['name']} {number(best['value'])}", style="bold green")
-    return text.append(f"  trial {best['trial']}, epoch {best['epoch']}  {parameters(best['params'])}")
+    text.append(best_values(progress), style="bold green")
+    where = f"  trial {best['trial']}, epoch {best['epoch']}{_of_front(best)}  "
+    return text.append(where + parameters(best["params"]))
+
+
+def best_values(progress: dict[str, Any]) -> str:
+    """The best trial's value, or with several objectives all of them."""
+    best = progress["best"]
+    values = best.get("values") or {progress["metric"]["name"]: best["value"]}
+    return ", ".join(f"{name} {number(value)}" for name, value in values.items())
+
+
+def _of_front(best: dict[str, Any]) -> str:
+    return f", the compromise of {best['front']} on the front" if best.get("front") else ""
+
+
+def outlook(progress: dict[str, Any]) -> str | None:
+    """What the next trial is expected to gain, in words; None while nobody knows."""
+    gain, least = progress.get("expected_improvement"), progress.get("min_expected_improvement")
+    if gain is None:
+        return None
+    unit = "spans of the front" if (progress.get("best") or {}).get("values") else progress["metric"]["name"]
+    limit = "" if least is None else f"; the sweep ends below {number(float(least))}"
+    return f"the next trial is expected to gain {gain:.2g} ({unit}){limit}"
 
 
 def _rungs(progress: dict[str, Any]) -> Text:

@@ -169,6 +169,10 @@ class Decider:
         broken = certain_violation(self.history, arrival.trial, arrival.epoch)
         return verdict if broken is None else Verdict("stop", broken)
 
+    def expected_gain(self) -> float | None:
+        """What the next trial is expected to improve the best by; None while unknown."""
+        return self._ask(partial(self.outlook.latest, self.history), "searcher")
+
     def _over(self, elapsed_s: float) -> Over | None:
         expected: tuple[float | None, ...] = ()
         if self.limits.min_expected_improvement is not None:

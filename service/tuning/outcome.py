@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import logging
 from collections.abc import Sequence
@@ -26,6 +28,7 @@ REPORT_HTML: Final = "report/report.html"
 IMPORTANCE_JSON: Final = "report/importance.json"
 IMPORTANCE_SVG: Final = "report/importance.svg"
 BEST_CONFIG: Final = "report/best.yaml"
+PARETO_CSV: Final = "report/pareto.csv"
 
 
 def leave_report(conductor: Conductor, spec: SweepSpec, folder: Path, warnings: Sequence[str]) -> list[str]:
@@ -55,7 +58,8 @@ def write_report(
 
     records = read_ledger(folder)
     report = build_report(records, spec, ended=ended, warnings=warnings)
-    best = best_config(History.of(spec.objectives, records), spec, folder)
+    history = History.of(spec.objectives, records)
+    best = best_config(history, spec, folder)
     taught = {key: report[key] for key in KEYS}
     files = {
         REPORT_JSON: json.dumps(report, indent=1),
@@ -65,10 +69,29 @@ def write_report(
     }
     if best is not None:
         files[BEST_CONFIG] = best
+    front = pareto_csv(history)
+    if front is not None:
+        files[PARETO_CSV] = front
     storage = FolderStorage(folder)
     for name, text in files.items():
         storage.replace(name, text.encode())
     return list(files)
+
+
+def pareto_csv(history: History) -> str | None:
+    """The Pareto front as a table, the chosen compromise first; None with one objective or while nothing is on it."""
+    front = history.pareto()
+    if not front:
+        return None
+    names = list(dict.fromkeys(name for number, _ in front for name in history.trials[number].params))
+    goals = [o.name for o in history.objectives.objectives]
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["trial", "epoch", *goals, *names])
+    for number, epoch in front:
+        trial = history.trials[number]
+        table.writerow([number, epoch, *(trial.metrics[epoch][name] for name in goals), *map(trial.params.get, names)])
+    return text.getvalue()
 
 
 def best_config(history: History, spec: SweepSpec, folder: Path) -> str | None:

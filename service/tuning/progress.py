@@ -10,8 +10,13 @@ from service.tuning.limits import Limits
 MIN_ENDED_FOR_ETA = 2
 
 
-def snapshot(history: History, rungs: tuple[int, ...], limits: Limits, elapsed_s: float) -> dict[str, Any]:
-    """Counts, best trial, rung occupancy, running trials and the time that is left, by a guess from what has ended."""
+def snapshot(
+    history: History, rungs: tuple[int, ...], limits: Limits, elapsed_s: float, expected: float | None = None
+) -> dict[str, Any]:
+    """Counts, best trial, rung occupancy, running trials and the time that is left, by a guess from what has ended.
+
+    `expected` is what the next trial is expected to gain.
+    """
     objective = history.objectives.objectives[0]
     counts = {str(status): history.counts[status] for status in Status}
     return {
@@ -23,6 +28,8 @@ def snapshot(history: History, rungs: tuple[int, ...], limits: Limits, elapsed_s
         "trials": {"total": limits.max_trials, **counts},
         "epochs": history.epochs_trained,
         "best": _best(history),
+        "expected_improvement": expected,
+        "min_expected_improvement": limits.min_expected_improvement,
         "rungs": [{"epoch": rung, "reached": len(history.observations_at(rung))} for rung in rungs],
         "running": [_running(history, t) for t in history.unfinished() if t.status is Status.RUNNING],
     }
@@ -35,7 +42,11 @@ def _best(history: History) -> dict[str, Any] | None:
     number, epoch = ranking[0]
     trial, objective = history.trials[number], history.objectives.objectives[0]
     value = trial.metrics[epoch][objective.name]
-    return {"trial": number, "epoch": epoch, "value": value, "params": trial.params}
+    found = {"trial": number, "epoch": epoch, "value": value, "params": trial.params}
+    if history.objectives.is_single:
+        return found
+    values = {o.name: trial.metrics[epoch][o.name] for o in history.objectives.objectives}
+    return {**found, "values": values, "front": len(history.pareto())}
 
 
 def _running(history: History, trial: Trial) -> dict[str, Any]:

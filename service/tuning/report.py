@@ -14,7 +14,13 @@ from service.tuning import report_findings as findings
 from service.tuning.events import Record, SweepEnded
 from service.tuning.history import History
 from service.tuning.insight import insight
-from service.tuning.report_trials import Story, best_so_far, trial_entries, values_at
+from service.tuning.report_trials import (
+    Story,
+    best_so_far,
+    hypervolume_so_far,
+    trial_entries,
+    values_at,
+)
 from service.tuning.tracking_subject import rungs_of
 
 SCHEMA_VERSION: Final = 1
@@ -31,9 +37,9 @@ def build_report(
 ) -> dict[str, Any]:
     """The report as an object that JSON holds (no NaN); `ended` where the end is known but not in `records` yet.
 
-    Keys: sweep, objectives, constraints, parameters, trials, ranking, best, best_so_far, rungs, pareto, failures,
-    endings, cost, budget, warnings, and those of `insight`. Values are the metrics' own; times are seconds since the
-    sweep's start.
+    Keys: sweep, objectives, constraints, parameters, trials, ranking, best, best_so_far, rungs, pareto, wishes,
+    hypervolume, failures, endings, cost, budget, outlook, warnings, and those of `insight`. Values are the metrics'
+    own; times are seconds since the sweep's start.
     """
     story = Story.of(spec.objectives, records)
     history, rungs = story.history, rungs_of(spec)
@@ -50,10 +56,13 @@ def build_report(
         "rungs": findings.rung_survival(history, rungs),
         **insight(history, spec, rungs),
         "pareto": findings.pareto_front(history),
+        "wishes": findings.wishes(history),
+        "hypervolume": hypervolume_so_far(story),
         "failures": findings.failures(history),
         "endings": dict(Counter(str(t.status) for t in history.trials)),
         "cost": findings.cost(history, spec),
         "budget": findings.budget_use(history, spec),
+        "outlook": findings.outlook(history, spec),
         "warnings": list(warnings),
     }
 
@@ -70,7 +79,8 @@ def report_text(report: dict[str, Any]) -> str:
         return "\n".join([*lines, "  best        none: no trial has a result that counts"])
     values = ", ".join(f"{name} {value:.6g}" for name, value in best["values"].items() if value is not None)
     lines += _front(report)
-    lines.append(f"  best        trial {best['trial']}, epoch {best['epoch']}: {values}")
+    chosen = ", the compromise" if report["pareto"] else ""
+    lines.append(f"  best        trial {best['trial']}, epoch {best['epoch']}: {values}{chosen}")
     lines += [f"                {name} = {value}" for name, value in best["params"].items()]
     lines += _runners_up(report)
     mattered = [i for i in report["importance"] if i["objective"] == report["objectives"][0]["name"]]
@@ -81,6 +91,9 @@ def report_text(report: dict[str, Any]) -> str:
         lines.append(f"  advice      {report['early_rungs']['advice']}")
     causes = [(f["count"], f["cause"].splitlines()[0]) for f in report["failures"] if f["cause"]]
     lines += [f"  failed      {count} times: {cause}" for count, cause in causes[:3]]
+    gain = report["outlook"]["expected_improvement"]
+    if gain is not None:
+        lines.append(f"  next        expected to improve the best {report['outlook']['unit']} by {gain:.2g}")
     return "\n".join([*lines, *(f"  warning     {text}" for text in report["warnings"])])
 
 

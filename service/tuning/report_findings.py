@@ -9,8 +9,12 @@ from typing import Any
 
 from service.space import Choice, Constant
 from service.spec import SweepSpec
+from service.tuning.assembly import outlook_of
 from service.tuning.history import History, Status
 from service.tuning.report_trials import rounded
+from service.tuning.stopping import best_name, plateau
+from service.tuning.strategy import Problem
+from service.tuning.tracking_subject import rungs_of
 
 SECONDS_PER_HOUR = 3600.0
 
@@ -55,11 +59,26 @@ def axes(spec: SweepSpec, history: History) -> list[dict[str, Any]]:
 
 def pareto_front(history: History) -> list[int]:
     """Trials that no other feasible one beats in every objective, by their best epochs; empty with one objective."""
-    if len(history.objectives.objectives) == 1:
+    return sorted(number for number, _ in history.pareto())
+
+
+def wishes(history: History) -> list[dict[str, Any]]:
+    """What chose the compromise: each objective's weight and reference; empty with one objective."""
+    if history.objectives.is_single:
         return []
-    seen = {trial: history.trials[trial].curve[epoch] for trial, epoch in history.ranking()}
-    feasible = {n: o for n, o in seen.items() if o.violation == 0 and o.is_finite}
-    return sorted(n for n, o in feasible.items() if not any(other.dominates(o) for other in feasible.values()))
+    return [{"name": o.name, "weight": o.weight, "reference": o.reference} for o in history.objectives.objectives]
+
+
+def outlook(history: History, spec: SweepSpec) -> dict[str, Any]:
+    """What the next trial was expected to gain at the end, in `unit`; None while unknown."""
+    objectives = history.objectives
+    problem = Problem(spec.space, objectives, rungs_of(spec), spec.seed)
+    gain = outlook_of(spec, problem).latest(history)
+    return {
+        "expected_improvement": None if gain is None else rounded(gain),
+        "unit": best_name(objectives),
+        "threshold": spec.budget.min_expected_improvement,
+    }
 
 
 def failures(history: History) -> list[dict[str, Any]]:
@@ -102,6 +121,20 @@ def budget_use(history: History, spec: SweepSpec) -> list[dict[str, Any]]:
         "wall_clock_s": round(history.active_s, 1),
         "cpu_hours": spent["cpu_hours"],
         "gpu_hours": spent["gpu_hours"],
+        "total_epochs": history.epochs_trained,
     }
     limits = {name: getattr(spec.budget, name) for name in used}
-    return [{"name": name, "limit": limit, "used": used[name]} for name, limit in limits.items() if limit is not None]
+    found = [{"name": name, "limit": limit, "used": used[name]} for name, limit in limits.items() if limit is not None]
+    if spec.budget.plateau is not None:
+        found.append(
+            {"name": "plateau.trials", "limit": spec.budget.plateau.trials, "used": _since_better(history, spec)}
+        )
+    return found
+
+
+def _since_better(history: History, spec: SweepSpec) -> int:
+    """How many trials in a row have ended without improving the best by `plateau.min_delta`."""
+    limit = spec.budget.plateau
+    lengths = range(1, min(limit.trials if limit else 0, len(history.endings)) + 1)
+    is_flat = (plateau(history, length, limit.min_delta if limit else 0.0) is not None for length in lengths)
+    return next((n for n, flat in enumerate(is_flat) if not flat), len(lengths))

@@ -10,9 +10,11 @@ from typing import Any, Final
 from service.objective import Objectives
 from service.tuning.events import Record, Reported
 from service.tuning.history import History, Trial
+from service.tuning.hypervolume import Staircase
 
 MOST_POINTS: Final = 60_000  # of all curves together; beyond it curves lose points, then middling trials their curve
 _POINTS_PER_CURVE: Final = 120
+_BEYOND: Final = 0.1  # of the front's span: so that its ends count, too
 _HUGE: Final = 1e29  # the sentinel of a diverged objective is larger
 
 
@@ -107,6 +109,32 @@ def best_so_far(story: Story) -> list[dict[str, Any]]:
                     "value": rounded(objective.value(record)),
                 }
             )
+    return steps
+
+
+def hypervolume_so_far(story: Story) -> list[dict[str, Any]]:
+    """When the hypervolume of two objectives grew: seconds since the start, epochs trained, trial, share of the box.
+
+    The box reaches from the best value of each objective to one tenth of the front's span beyond the front's worst.
+    Every report counts, as `best_so_far` counts them; empty with any other number of objectives.
+    """
+    history = story.history
+    if len(history.objectives.objectives) != 2:  # noqa: PLR2004  # an area has two sides
+        return []
+    ranked = {number for number, _ in history.ranking()}
+    told = [(m, history.trials[m.trial].curve[m.epoch]) for m in story.moments if m.trial in ranked]
+    told = [(m, seen) for m, seen in told if seen.is_finite and seen.violation == 0]
+    front = [told[i][1].losses for i in history.objectives.pareto([seen for _, seen in told])]
+    if not front:
+        return []
+    sides = [(min(c), (max(c) - min(c)) or abs(max(c)) or 1.0, max(c)) for c in zip(*front, strict=True)]
+    corner = [worst + _BEYOND * span for _, span, worst in sides]
+    box = math.prod(end - least for end, (least, _, _) in zip(corner, sides, strict=True))
+    stairs, steps = Staircase((corner[0], corner[1])), []
+    for moment, seen in told:
+        if stairs.add((seen.losses[0], seen.losses[1])):
+            when = {"at_s": _since(history, moment.at), "epochs": moment.epochs, "trial": moment.trial}
+            steps.append({**when, "epoch": moment.epoch, "value": round(stairs.area / box, 6)})
     return steps
 
 

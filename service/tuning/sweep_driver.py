@@ -226,7 +226,8 @@ class Driver:
         if self.has_lost:
             return
         with self.conductor.lock:
-            shot = snapshot(self.history, self.parts.rungs, self.parts.decider.limits, self.conductor.elapsed_s)
+            decider, elapsed_s = self.parts.decider, self.conductor.elapsed_s
+            shot = snapshot(self.history, self.parts.rungs, decider.limits, elapsed_s, decider.expected_gain())
         reason = self.history.ended.reason if self.history.ended else self.pause_reason or ""
         about = {
             "sweep_id": self.job.sweep_id,

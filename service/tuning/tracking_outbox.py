@@ -25,6 +25,7 @@ from service.tuning.events import (
     TrialEnded,
     TrialProposed,
 )
+from service.tuning.history import best_epoch_of
 from service.tuning.tracking_names import clean_key, cut, metric_value, milliseconds, param_text, tag_text
 from service.tuning.tracking_subject import Subject, read_subject
 
@@ -76,6 +77,8 @@ class _Trial:
     attempts: int = 0
     epoch: int = 0
     seconds: float = 0.0
+    curve: dict[int, Observation] = field(default_factory=dict)
+    best_epoch: int = 0
     changed: dict[str, float] = field(default_factory=dict)  # numeric parameters that an exploit has changed
     is_paused: bool = False
 
@@ -235,11 +238,10 @@ class Outbox:
 
     def _rank(self, record: Record, event: Reported) -> None:
         """Keep each trial's best epoch, and the sweep's best value of each objective as a curve over epochs trained."""
-        seen = self._objectives.observe(event.metrics)
-        before = self._finals.get(event.trial)
-        scores = self._objectives.scores([seen, before[1]]) if before else [0.0, 1.0]
-        if scores[0] < scores[1]:
-            self._finals[event.trial] = (event.epoch, seen)
+        seen, trial = self._objectives.observe(event.metrics), self._live[event.trial]
+        trial.curve[event.epoch] = seen
+        trial.best_epoch = best_epoch_of(self._objectives, trial.curve, event.epoch, trial.best_epoch)
+        self._finals[event.trial] = (trial.best_epoch, trial.curve[trial.best_epoch])
         if not seen.is_finite or seen.violation > 0:
             return
         records = self._record_losses or [float("inf")] * len(seen.losses)
@@ -298,22 +300,28 @@ class Outbox:
         self._stand(None, record, "FINISHED" if event.ending == "completed" else "FAILED", at)
         names = ("report.html", "report.json", "importance.json", "importance.svg", "best.yaml")
         delivery.carry(tuple(f"report/{name}" for name in names))
-        self._crown(delivery)
+        self._crown(delivery, record)
 
-    def _crown(self, delivery: Delivery) -> None:
+    def _crown(self, delivery: Delivery, record: Record) -> None:
+        """Name the winner, and with several objectives the trials of the Pareto front."""
         numbers = sorted(self._finals)
-        scores = self._objectives.scores([self._finals[n][1] for n in numbers])
         if not numbers:
             return
-        winner = min(zip(scores, numbers, strict=True))[1]
-        epoch, seen = self._finals[winner]
+        seen = [self._finals[n][1] for n in numbers]
+        winner = numbers[self._objectives.order(seen)[0]]
+        epoch, best = self._finals[winner]
         self.best = (winner, epoch)
-        values = [f"{o.value(x):.6g}" for o, x in zip(self._objectives.objectives, seen.losses, strict=True)]
+        values = [f"{o.value(x):.6g}" for o, x in zip(self._objectives.objectives, best.losses, strict=True)]
         delivery.tags |= {
             "tuneyard.best_trial": str(winner),
             "tuneyard.best_epoch": str(epoch),
             "tuneyard.best_value": ", ".join(values),
         }
+        front = [numbers[i] for i in self._objectives.pareto(seen)]
+        for number in front:
+            self._delivery(number, record).tags["tuneyard.pareto"] = "true"
+        if front:
+            delivery.tags["tuneyard.pareto"] = tag_text(", ".join(map(str, front)))
 
 
 def _number(value: object) -> float | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -41,12 +40,12 @@ def test_fronts_are_what_the_definition_says(observations: list[Observation]) ->
     assert pareto_fronts(observations) == fronts_by_definition(observations)
 
 
-def several(count: int, **wishes: dict[int, float]) -> Objectives:
-    objectives = [Objective(f"f{i}") for i in range(count)]
-    for name, given_values in wishes.items():
-        for i, value in given_values.items():
-            objectives[i] = replace(objectives[i], **{name: value})
-    return Objectives(tuple(objectives))
+def several(
+    count: int, weight: dict[int, float] | None = None, reference: dict[int, float] | None = None
+) -> Objectives:
+    weights, references = weight or {}, reference or {}
+    goals = (Objective(f"f{i}", weight=weights.get(i, 1.0), reference=references.get(i)) for i in range(count))
+    return Objectives(tuple(goals))
 
 
 @given(observation_lists())

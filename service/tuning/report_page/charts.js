@@ -150,8 +150,28 @@ function drawPareto(host) {
   const points = [];
   for (const t of [...shown].sort((p, q) => R.pareto.includes(p.trial) - R.pareto.includes(q.trial))) {
     const onFront = R.pareto.includes(t.trial), px = x(t.best[a.name]), py = y(t.best[b.name]);
-    points.push([px, py, t.trial, onFront ? "on the Pareto front" : ""]);
+    points.push([px, py, t.trial, t.trial === BEST ? "the compromise" : onFront ? "on the Pareto front" : ""]);
     svg.append(el("circle", { class: onFront ? "dot best" : "dot", "data-t": t.trial, cx: px, cy: py, r: onFront ? 5.5 : 3.4, fill: endingColor(t.ending) }));
+    if (t.trial !== BEST) continue;
+    svg.append(el("circle", { cx: px, cy: py, r: 10, fill: "none", stroke: "var(--ink)", "stroke-width": 1.5, "data-mark": "compromise" }));
+    const isRight = px > (box[0] + box[2]) / 2;
+    svg.append(Object.assign(el("text", { x: px + (isRight ? -15 : 15), y: py + 4, "text-anchor": isRight ? "end" : "start", class: "strong" }), { textContent: "compromise" }));
+  }
+  for (const w of R.wishes) {
+    const isX = w.name === a.name, scale = isX ? x : y, end = scale(w.reference);
+    if (w.reference === null || !(isX || w.name === b.name) || end < Math.min(...(isX ? [box[0], box[2]] : [box[1], box[3]])) || end > Math.max(...(isX ? [box[0], box[2]] : [box[1], box[3]]))) continue;
+    const ends = isX ? { x1: end, x2: end, y1: box[1], y2: box[3] } : { x1: box[0], x2: box[2], y1: end, y2: end };
+    svg.append(el("line", { ...ends, stroke: "var(--running)", "stroke-dasharray": "5 4" }));
   }
   nearest(svg, width, points);
+}
+
+function drawHypervolume(host) {
+  const [svg, width, height] = canvas(host, 320, "Hypervolume over time"), box = inner(width, height), steps = R.hypervolume;
+  const x = linear([0, R.sweep.elapsed_s || 1], [box[0], box[2]]), y = linear([0, Math.max(0.01, steps[steps.length - 1].value) * 1.05], [box[3], box[1]]);
+  axes(svg, x, y, box, ["time", "share of the box"], [(v) => duration(v), fmt]);
+  let path = `M${x(steps[0].at_s)},${y(0)}`;
+  for (const s of steps) path += `H${x(s.at_s)}V${y(s.value)}`;
+  svg.append(el("path", { class: "step", d: `${path}H${box[2]}` }));
+  nearest(svg, width, steps.map((s) => [x(s.at_s), y(s.value), s.trial, `hypervolume ${fmt(s.value)} at ${duration(s.at_s)}`]));
 }

@@ -135,6 +135,7 @@ function about() {
   const pairs = [["started", new Date(s.started_at * 1000).toLocaleString()], ["searcher", s.search], ["scheduler", `${s.scheduler}, rungs ${s.rungs.join(", ")}`], ["seed", s.seed]];
   for (const c of R.constraints) pairs.push(["constraint", c]);
   for (const b of R.budget) pairs.push([b.name.replace(/_/g, " "), `${fmt(b.used)} of ${fmt(b.limit)}`]);
+  if (R.outlook.expected_improvement !== null) pairs.push(["expected gain of another trial", `${fmt(R.outlook.expected_improvement)} (${R.outlook.unit})`]);
   for (const [name, value] of Object.entries(s.facts)) pairs.push([name.replace(/_/g, " "), value]);
   return list(pairs);
 }
@@ -150,6 +151,11 @@ function failureList() {
   });
 }
 
+function wishText() {
+  const parts = R.wishes.flatMap((w) => [...(w.weight === 1 ? [] : [`${w.name} by weight ${fmt(w.weight)}`]), ...(w.reference === null ? [] : [`${w.name} at least as good as ${fmt(w.reference)}`])]);
+  return parts.length ? ` (${parts.join(", ")})` : " (all weigh the same)";
+}
+
 function charts(add) {
   const present = ENDINGS.filter((e) => R.endings[e]), isGood = R.best !== null, isAny = TRIALS.some((t) => t.curve.length);
   let byTime = true, curveOf = 0, importanceOf = 0, effectsOf = 0;
@@ -163,7 +169,9 @@ function charts(add) {
   if (isGood) add(isAny && R.rungs.length ? "s7" : "s12", "Parameter importance", `The share of the trials' order${IS_SINGLE ? ` by ${OBJ.name}` : ""} that each parameter explains: full colour by itself, light together with another; with a 90 % interval.`, (b) => drawImportance(b, importanceOf), ...choose((i) => { importanceOf = i; }));
   if (hasInsight("importance")) add("s12", "Effects", "The share of other trials that a trial beats, on average over everything else in the search space, with a 90 % band; last, how the strongest pair works together (stronger colour is better).", (b) => drawEffects(b, effectsOf), ...choose((i) => { effectsOf = i; }));
   if (isGood && R.early_rungs.looks.length) add("s12", "What early epochs foretold", `Rank agreement of the trials at an early epoch with a later one, with a 90 % interval, mended for those that were stopped in between; and whether the best would have been among the one in ${R.early_rungs.factor} that go on.`, drawEarly);
-  if (isGood && !IS_SINGLE) add("s12", "Pareto front", "Gold: no other trial is better in every objective.", drawPareto);
+  const hasVolume = R.hypervolume.length > 0;
+  if (isGood && !IS_SINGLE) add(hasVolume ? "s7" : "s12", "Pareto front", `Gold: no other trial is better in every objective. Ringed: the compromise${wishText()}.`, drawPareto);
+  if (isGood && hasVolume) add("s5", "Hypervolume", "How much of the box up to a little beyond the front's worst values is dominated.", drawHypervolume);
   if (isGood && R.parameters.length) add("s12", "Where good values lie", `Best ${OBJ.name} of each trial over its parameters, the most important first; poor ones lie on the edge.`, drawSlices);
   if (!isAny && !R.failures.length) add("s12", "No results yet", "Charts appear once a trial has reported its first epoch.", () => {});
 }
@@ -186,7 +194,7 @@ function build() {
   if (R.best) addFailures();
   tableHost = add("s12", "Trials", "Best first; a click on a heading sorts.", drawTable);
   const text = bestText();
-  if (text) add("s7", `Best configuration${IS_SINGLE ? "" : `: trial ${BEST}, one of the front`}`, R.best_yaml ? "A plain LightningCLI config: it trains this model again without Tuneyard." : "The parameters of the best trial.", (b) => b.replaceChildren(html("pre", {}, text)), copyButton(text));
+  if (text) add("s7", `Best configuration${IS_SINGLE ? "" : `: trial ${BEST}, the compromise`}`, R.best_yaml ? "A plain LightningCLI config: it trains this model again without Tuneyard." : "The parameters of the best trial.", (b) => b.replaceChildren(html("pre", {}, text)), copyButton(text));
   add(text ? "s5" : "s12", "About this sweep", "What ran, on what, within which limits.", (b) => {
     b.replaceChildren(about());
     for (const w of R.warnings) b.append(html("p", { class: "warn" }, w));
