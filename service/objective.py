@@ -150,40 +150,39 @@ class Objectives:
         """
         if self.is_single:
             return _single_scores(observations)
-        front = self._first_front(observations)
-        if not front:
-            return [math.inf] * len(observations)
-        achievement = Achievement.of([observations[i].losses for i in front], self._wish)
-        measured = [Observation((achievement(o.losses),), o.violation) for o in _finite(observations)]
-        return self._of_finite(observations, _single_scores(measured))
+        measured = zip(observations, self._achievements(observations), strict=True)
+        return _single_scores([Observation((distance,), o.violation) for o, distance in measured])
 
     def order(self, observations: Sequence[Observation]) -> list[int]:
         """Indices, the best first: by score; with several objectives front by front, the compromise before all."""
-        preference = self.preference(observations)
-        layers = preference if self.is_single else self.layers(observations)
-        return sorted(range(len(observations)), key=lambda i: (layers[i], preference[i], i))
+        layers = self.layers(observations)
+        distances = layers if self.is_single else self._achievements(observations)
+        return sorted(range(len(observations)), key=lambda i: (layers[i], distances[i], i))
 
     def compromise(self, observations: Sequence[Observation], least_span: float = 0.0) -> int:
         """The index of the one to take: with one objective the best, else the chosen compromise of the Pareto front.
 
-        `least_span`: losses that differ by less than this share of their size are not blown up to a trade-off.
+        `least_span`: an objective that moves by less than this share of its size is no matter of choice.
         ValueError without observations.
         """
         if not observations:
             msg = "there is nothing to choose from"
             raise ValueError(msg)
-        front = self._first_front(observations)
-        if self.is_single or not front:
-            scores = _single_scores(observations)
-            return min(range(len(observations)), key=scores.__getitem__)
-        achievement = Achievement.of([observations[i].losses for i in front], self._wish, least_span)
-        return min(front, key=lambda i: achievement(observations[i].losses))
+        candidates = [] if self.is_single else self._first_front(observations)
+        distances = self._achievements(observations, least_span) if candidates else _single_scores(observations)
+        return min(candidates or range(len(observations)), key=distances.__getitem__)
 
     def pareto(self, observations: Sequence[Observation]) -> list[int]:
         """Indices of those that break no limit and that no other dominates; none with a single objective."""
         if self.is_single:
             return []
         return [i for i in self._first_front(observations) if observations[i].violation == 0]
+
+    def _achievements(self, observations: Sequence[Observation], least_span: float = 0.0) -> list[float]:
+        """The distance of each observation from what is wished, measured by the first front; diverged ones are +inf."""
+        front = [observations[i].losses for i in self._first_front(observations)]
+        achievement = Achievement.of(front, self._wish, least_span) if front else None
+        return [math.inf if achievement is None or not o.is_finite else achievement(o.losses) for o in observations]
 
     def _first_front(self, observations: Sequence[Observation]) -> list[int]:
         places = [i for i, o in enumerate(observations) if o.is_finite]

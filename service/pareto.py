@@ -22,6 +22,7 @@ Losses = tuple[float, ...]
 PENALTY: Final = 1000.0  # of falling short of a reference: nothing that can be gained elsewhere outweighs it
 AUGMENTATION: Final = 0.05  # what the sum counts beside the maximum, so that no dominated point is ever preferred
 MOST_NET: Final = 100  # points of a front that are spread one by one; the rest goes by its distance to these
+_NO_SAY: Final = 1e3  # sizes of a loss that a span is taken for where the objective shall not choose
 _HUGE: Final = 1e30  # beyond it is no measurement, and sums with it are none either
 
 
@@ -52,9 +53,9 @@ class Achievement:
 
     @classmethod
     def of(cls, front: Sequence[Losses], wish: Wish, least_span: float = 0.0) -> Achievement:
-        """Measured by `front`; no span counts for less than `least_span` times the size of its losses."""
+        """Measured by `front`; an objective that moves by less than `least_span` of its size has next to no say."""
         columns = [[_bounded(x) for x in column] for column in zip(*front, strict=True)]
-        spans = [max(max(c) - min(c), least_span * max(map(abs, c))) or 1.0 for c in columns]
+        spans = [_span(column, least_span) for column in columns]
         factors = tuple(weight / span for weight, span in zip(wish.weights, spans, strict=True))
         return cls(tuple(map(min, columns)), factors, tuple(math.inf if r is None else r for r in wish.references))
 
@@ -64,6 +65,11 @@ class Achievement:
         terms = [f * (x - least) for x, f, least in zip(bounded, self.factors, self.ideal, strict=True)]
         short = [f * max(0.0, x - r) for x, f, r in zip(bounded, self.factors, self.references, strict=True)]
         return max(terms) + AUGMENTATION * sum(terms) + PENALTY * max(short)
+
+
+def _span(losses: list[float], least_share: float) -> float:
+    span, size = max(losses) - min(losses), max(map(abs, losses))
+    return (span if span >= least_share * size else _NO_SAY * size) or 1.0
 
 
 def _bounded(loss: float) -> float:

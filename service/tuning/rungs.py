@@ -47,9 +47,11 @@ def value_at(trial: Trial, rung: int) -> Observation | None:
 
 
 def standings(
-    rungs: Sequence[int], rung: int, trials: Iterable[Trial], objectives: Objectives
+    rungs: Sequence[int], rung: int, trials: Iterable[Trial], objectives: Objectives, *, by_layer: bool = False
 ) -> list[tuple[float, int]]:
     """(score, trial) of every trial on `rung`, best first; equal scores in the order of their numbers.
+
+    `by_layer` gives all of a Pareto front one score, see `Objectives.layers`.
 
     A trial that diverged on its way to this rung stands on it as the worst, and so does one that was here and broke
     later: its place is free for another.
@@ -67,7 +69,8 @@ def standings(
         if value is not None:
             numbers.append(trial.number)
             observations.append(value)
-    return sorted(zip(objectives.scores(observations), numbers, strict=True))
+    scores = objectives.layers(observations) if by_layer else objectives.scores(observations)
+    return sorted(zip(scores, numbers, strict=True))
 
 
 def diverged(trial: Trial, epoch: int) -> bool:

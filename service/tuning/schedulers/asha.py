@@ -95,9 +95,11 @@ class Asha:
         self._objectives = objectives
         self._seed = seed
 
-    def _standings(self, history: History, bracket: int, rung: int) -> list[tuple[float, int]]:
+    def _standings(
+        self, history: History, bracket: int, rung: int, *, by_layer: bool = False
+    ) -> list[tuple[float, int]]:
         trials = [t for t in history.trials if self._bracket(t.number) == bracket]
-        return standings(self.rungs[bracket:], rung, trials, self._objectives)
+        return standings(self.rungs[bracket:], rung, trials, self._objectives, by_layer=by_layer)
 
     def _bracket(self, number: int) -> int:
         return _bracket(self._options, self._seed, number)
@@ -109,7 +111,8 @@ class Asha:
 class Stopping(Asha):
     """Decides once per rung, when a trial arrives there: it goes on when among the top 1/reduction_factor so far.
 
-    The best so far goes on also where fewer than reduction_factor came, and so do those that tie with the last kept.
+    The best so far goes on also where fewer than reduction_factor came (with several objectives, whatever no other
+    dominates), and so do those that tie with the last kept.
     """
 
     def judge(self, history: History, trial: int, epoch: int) -> Verdict:
@@ -121,6 +124,8 @@ class Stopping(Asha):
         if rung is None or rung >= self.rungs[-1]:
             return Verdict("continue", "")
         table = self._standings(history, self._bracket(trial), rung)
+        if len(table) < self._options.reduction_factor:  # too few to spread over a front: all of the first one go on
+            table = self._standings(history, self._bracket(trial), rung, by_layer=True)
         kept = max(1, len(table) // self._options.reduction_factor)
         score = next(score for score, number in table if number == trial)
         place = 1 + sum(other < score for other, _ in table)
