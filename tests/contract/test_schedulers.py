@@ -239,3 +239,25 @@ def test_several_objectives_and_limits_decide_too(name: str, options: dict[str, 
         stopped = [t.params["q"] for t in history.trials if t.status is Status.STOPPED]
         assert statistics.fmean(q > 0.7 for q in completed) < statistics.fmean(q > 0.7 for q in stopped)
         assert max(completed) < max(stopped) == 1.0
+
+
+@every_case
+def test_no_trial_on_a_front_where_all_are_equal_trade_offs_is_lost_for_nothing(
+    name: str, options: dict[str, Any]
+) -> None:
+    """Both ends and the middle of a front are among those that went furthest, wherever a scheduler stops trials."""
+    goals = Objectives((Objective("loss"), Objective("acc", "maximize")))
+
+    def metrics(params: Params, epoch: int) -> dict[str, float]:
+        return {"loss": params["q"] + math.exp(-epoch), "acc": params["q"]}
+
+    simulation = simulated(built(name, options, goals), shuffled(60), objectives=goals, task=Curves(metrics))
+    history = simulation.run()
+    assert history.counts[Status.COMPLETED] >= 1
+    second = sorted(simulation.scheduler.rungs)[:2][-1]
+    far = sorted(t.params["q"] for t in history.trials if t.epoch >= second)
+    assert far[0] < 0.25
+    assert far[-1] > 0.75
+    assert any(0.3 < q < 0.7 for q in far)
+    ranked = [trial for trial, _ in history.ranking()]
+    assert 0.25 < history.trials[ranked[0]].params["q"] < 0.75 or not stops_trials(name, options)

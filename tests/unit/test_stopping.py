@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from service.tuning.expected_gain import LEAST, expected_gain
 from service.tuning.history import History
 from service.tuning.limits import Limits, over
 from service.tuning.stopping import IN_A_ROW, Outlook
+from service.tuning.strategy import Drop, Resume, Verdict
 from tests.scheduling import ONE, built, simulated
 from tests.simulator import Simulation
 
@@ -83,13 +85,17 @@ def test_an_expected_gain_has_the_unit_of_the_losses(losses: list[float], scale:
 
 def test_expected_gains_are_right_on_average_where_the_tail_is_exponential_and_too_high_where_it_is_bounded() -> None:
     rng = random.Random(5)
-    for draw, low, high in ((lambda: -rng.expovariate(1), 0.6, 1.7), (rng.random, 0.9, 6.0)):
+
+    def ratio(draw: Callable[[], float]) -> float:
         estimated, true = 0.0, 0.0
         for _ in range(600):
             losses = [draw() for _ in range(40)]
             estimated += expected_gain(losses) or 0.0
             true += sum(max(0.0, min(losses) - draw()) for _ in range(50)) / 50
-        assert low < estimated / true < high
+        return estimated / true
+
+    assert 0.6 < ratio(lambda: -rng.expovariate(1)) < 1.7
+    assert 0.9 < ratio(rng.random) < 6.0
 
 
 def test_the_sweep_ends_when_five_estimates_in_a_row_are_too_small() -> None:
@@ -124,19 +130,25 @@ class Counted:
 def test_a_model_is_asked_once_for_each_trial_that_ended_and_the_same_after_a_restart() -> None:
     records: list[Record] = []
     simulation = simulated(built("asha", {}), [i / 20 for i in range(20)], records=records)
-    model, outlook = Counted(), None
+    model = Counted()
+    outlook = Outlook(model)
 
-    def watch() -> None:
-        nonlocal outlook
-        outlook = outlook or Outlook(model)
-        fresh = Outlook(Counted()).expected(History.of(ONE, records))
-        assert outlook.expected(simulation.history) == fresh
-        assert outlook.latest(simulation.history) == (fresh[-1] if fresh else None)
+    class Watched:
+        rungs: tuple[int, ...] = (27,)
 
-    act = simulation._start_idle
-    simulation._start_idle = lambda: (act(), watch())  # type: ignore[method-assign, assign, func-returns-value]  # a probe
-    simulation.run()
-    assert sorted(model.asked) == sorted(set(model.asked)) == list(range(1, 21))
+        def judge(self, history: History, trial: int, epoch: int) -> Verdict:
+            fresh = Outlook(Counted()).expected(History.of(ONE, records))
+            assert outlook.expected(history) == fresh
+            assert outlook.latest(history) == (fresh[-1] if fresh else None)
+            return Verdict("stop" if epoch > trial % 3 else "continue", "")
+
+        def release(self, history: History, *, is_drained: bool) -> list[Resume | Drop]:  # noqa: ARG002  # the seam's
+            return []
+
+    simulation.decider.scheduler = Watched()
+    history = simulation.run()
+    outlook.expected(history)
+    assert model.asked == list(range(1, 21))
 
 
 @pytest.mark.parametrize(
