@@ -87,8 +87,9 @@ class Population:
         table = standings(self.rungs, rung, history.trials, self._objectives)
         count = math.floor(len(table) * self._options.quantile)
         place = [number for _, number in table].index(trial.number)
-        donors = [n for _, n in table[:count] if self._can_give(history.trials[n], trial, rung)]
-        if place < len(table) - count or not donors:
+        is_behind = place >= len(table) - count
+        donors = [n for _, n in table[:count] if is_behind and self._can_give(history.trials[n], trial, rung)]
+        if not donors:
             reason = f"rung {rung}: place {place + 1} of {len(table)}, goes on as it is"
             return Resume(trial.number, trial.number, trial.params, reason)
         import numpy as np

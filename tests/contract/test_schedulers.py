@@ -251,7 +251,7 @@ def test_no_trial_on_a_front_where_all_are_equal_trade_offs_is_lost_for_nothing(
     def metrics(params: Params, epoch: int) -> dict[str, float]:
         return {"loss": params["q"] + math.exp(-epoch), "acc": params["q"]}
 
-    simulation = simulated(built(name, options, goals), shuffled(60), objectives=goals, task=Curves(metrics))
+    simulation = simulated(built(name, options, goals), shuffled(45), objectives=goals, task=Curves(metrics))
     history = simulation.run()
     assert history.counts[Status.COMPLETED] >= 1
     second = sorted(simulation.scheduler.rungs)[:2][-1]
