@@ -300,6 +300,8 @@ class Outbox:
         self._stand(None, record, "FINISHED" if event.ending == "completed" else "FAILED", at)
         names = ("report.html", "report.json", "importance.json", "importance.svg", "best.yaml")
         delivery.carry(tuple(f"report/{name}" for name in names))
+        if not self._objectives.is_single:
+            delivery.carry(("report/pareto.csv",))
         self._crown(delivery, record)
 
     def _crown(self, delivery: Delivery, record: Record) -> None:

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from service.spec import SweepSpec
 from service.tuning.events import (
     AttemptStarted,
     DriverStarted,
@@ -22,6 +23,8 @@ from service.tuning.events import (
     TrialEnded,
     TrialProposed,
 )
+from service.tuning.history import History
+from service.tuning.outcome import write_report
 from service.tuning.tracking_cursor import read_cursor
 from tests.integration.mlflow_peer import active_runs, check_exactly_once, rows
 from tests.integration.synthetic_sweep import LR, Synthetic, records, write_ledger
@@ -60,6 +63,28 @@ def test_a_sweep_arrives_whole_in_the_embedded_store(tmp_path: Path) -> None:
     assert stored == [best.metrics["val_acc"]]
     names = sorted(p.name for p in (tmp_path / "mlartifacts" / "digits-cnn" / parent / "artifacts").iterdir())
     assert names == ["importance.json", "importance.svg", "report.html", "sweep.yaml"]
+
+
+def test_the_pareto_front_is_tagged_and_stands_as_a_table_however_often_it_is_delivered(tmp_path: Path) -> None:
+    folder, data = sweep_folder(tmp_path), spec_of()
+    del data["metric"]
+    data["metrics"] = [{"name": "val_acc", "goal": "maximize"}, {"name": "latency_ms", "goal": "minimize"}]
+    spec, ledger = SweepSpec.from_dict(data), records(data, "s-1", Synthetic(trials=20, second_objective=True))
+    write_ledger(folder, ledger)
+    write_report(folder, spec)
+    history = History.of(spec.objectives, ledger)
+    front = {str(number) for number, _ in history.pareto()}
+    for _ in range(2):
+        assert track(folder, tmp_path) == 0
+        (folder / "tracking.json").unlink()  # as if the cursor had been lost
+        runs = active_runs(tmp_path, "s-1")
+        tagged = {t["tuneyard.trial"] for t in runs.values() if "tuneyard.trial" in t and "tuneyard.pareto" in t}
+        assert tagged == front
+    parent, tags = next((run, tags) for run, tags in runs.items() if tags["tuneyard.kind"] == "sweep")
+    assert tags["tuneyard.best_trial"] == str(history.ranking()[0][0])
+    assert set(tags["tuneyard.pareto"].split(", ")) == front
+    table = tmp_path / "mlartifacts" / "digits-cnn" / parent / "artifacts" / "pareto.csv"
+    assert len(table.read_text().splitlines()) == 1 + len(front)
 
 
 def test_parameters_stand_once_as_text_and_conditional_ones_only_where_active(tmp_path: Path) -> None:
