@@ -19,7 +19,6 @@ from service.tuning.strategy import Estimates, PastSweep, Problem, Scheduler, Se
 from service.tuning.warm_start import WarmStarted
 
 SAVES_PER_TRIAL: Final = 10  # for schedulers without inner rungs: a restart loses at most a tenth of a trial
-KNOWS_THE_PAST: Final = ("bayes",)  # searchers that make use of earlier sweeps by themselves
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +37,9 @@ def build(spec: SweepSpec, history: History, defaults: Mapping[str, Any], past: 
     options = spec.scheduler_options()
     plugin = find("schedulers", spec.scheduler.name)
     rungs = tuple(plugin.rungs(options))
-    problem = Problem(spec.space, spec.objectives, rungs, spec.seed, past)
+    problem = Problem(spec.space, spec.objectives, rungs, spec.seed, past, spec.budget.max_trials)
     searcher = cast("Searcher", find("searchers", spec.search.name).build(spec.search_options(), problem))
-    warm = WarmStarted(searcher, problem) if past and spec.search.name not in KNOWS_THE_PAST else None
+    warm = WarmStarted(searcher, problem) if past else None
     scheduler = plugin.build(options, problem)
     points, warnings = first_points(spec, defaults)
     decider = Decider(

@@ -35,6 +35,7 @@ from service.tuning.events import (
     encode,
 )
 from service.tuning.history import History
+from service.tuning.knowledge import read_past
 from service.tuning.ledger import read_ledger
 from service.tuning.limits import Limits, over
 from service.tuning.sweep_folder import read_job
@@ -67,9 +68,9 @@ class Replayed:
 
 def replay_folder(folder: Path) -> Replayed:
     """Replay the sweep stored in `folder`, as far as it has come. LedgerError where nothing is on record yet."""
-    records = read_ledger(folder)
+    records, job = read_ledger(folder), read_job(folder)
     spec = recorded_spec(records)
-    decider = build(spec, History(spec.objectives), read_job(folder).defaults).decider
+    decider = build(spec, History(spec.objectives), job.defaults, read_past(folder, job.facts)).decider
     return replay(records, decider)
 
 

@@ -45,13 +45,17 @@ class PastSweep:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What a searcher and a scheduler are built for. `rungs`: the scheduler's, ascending; the last is `max_epochs`."""
+    """What a searcher and a scheduler are built for. `rungs`: the scheduler's, ascending; the last is `max_epochs`.
+
+    `max_trials` is how many configurations there will be at most, where that is known.
+    """
 
     space: Space
     objectives: Objectives
     rungs: tuple[int, ...]
     seed: int = 0
     past: tuple[PastSweep, ...] = ()
+    max_trials: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
