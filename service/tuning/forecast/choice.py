@@ -170,16 +170,18 @@ def _screened(means: Floats, rng: np.random.Generator) -> NDArray[np.intp]:
 
 def log_expected_improvement(belief: Belief, best: float) -> Floats:
     """Logarithm of E[max(0, best - y)], exact far into the tail (Ament et al., 2023)."""
-    from scipy.special import erfcx
+    from scipy.special import erfcx, ndtr
 
     gap = (best - belief.mean) / belief.deviation
-    near = np.exp(-0.5 * np.minimum(gap * gap, 1e3)) / math.sqrt(2 * math.pi)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        tail = math.sqrt(math.pi / 2) * erfcx(-gap / math.sqrt(2))  # Mills' ratio at -gap
-        below = np.log1p(gap * tail) - 0.5 * gap * gap - 0.5 * math.log(2 * math.pi)
-        far = -2 * np.log(np.abs(gap)) - 0.5 * gap * gap - 0.5 * math.log(2 * math.pi)
-        above = np.log(gap * (1 - near * tail) + near)
-    return np.asarray(np.log(belief.deviation) + np.where(gap > -1, above, np.where(gap > -FAR, below, far)))
+    density = -0.5 * gap * gap - 0.5 * math.log(2 * math.pi)  # its logarithm
+    left = np.minimum(gap, -1.0)  # where 1 and the product of the gap with Mills' ratio cancel
+    within = np.maximum(left, -FAR)
+    below = np.log1p(within * math.sqrt(math.pi / 2) * erfcx(-within / math.sqrt(2)))
+    far = -2 * np.log(-left)
+    right = np.maximum(gap, -1.0)
+    above = np.log(right * ndtr(right) + np.exp(-0.5 * right * right) / math.sqrt(2 * math.pi))
+    tail = density + np.where(gap > -FAR, below, far)
+    return np.asarray(np.log(belief.deviation) + np.where(gap > -1.0, above, tail))
 
 
 def expected_improvement(problem: Problem, history: History) -> float | None:

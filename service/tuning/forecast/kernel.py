@@ -23,7 +23,8 @@ NUGGET: Final = 1e-3  # of the variance: no loss is known more exactly than this
 COMMON, LEVEL, SHAPE, OWN_LEVEL, OWN_SHAPE, NOISE, TIME = range(7)  # after the length scales, logarithms all
 PRIOR_MEDIANS: Final = (0.5, 0.5, 1.0, 0.05, 0.1, 0.02, 1.2)
 PRIOR_SPREADS: Final = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.4)
-LENGTH_SPREAD: Final = 0.8
+LENGTH_MEDIAN: Final = math.exp(math.sqrt(2.0))  # times the root of the dimension
+LENGTH_SPREAD: Final = math.sqrt(3.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Prior:
     @classmethod
     def of(cls, dimension: int) -> Prior:
         """Length scales grow with the dimensions, as in Hvarfner et al. (ICML 2024)."""
-        lengths = np.full(dimension, math.log(0.5 * math.sqrt(max(1, dimension) / 2)))
+        lengths = np.full(dimension, math.log(LENGTH_MEDIAN * math.sqrt(max(1, dimension))))
         mean = np.concatenate([lengths, np.log(PRIOR_MEDIANS)])
         return cls(mean, np.concatenate([np.full(dimension, LENGTH_SPREAD), PRIOR_SPREADS]))
 
