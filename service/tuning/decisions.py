@@ -30,6 +30,7 @@ from service.tuning.events import (
 from service.tuning.feasibility import certain_violation
 from service.tuning.history import History, Status, Trial
 from service.tuning.limits import Limits, Over, headline, over
+from service.tuning.racing import Race
 from service.tuning.stopping import Outlook
 from service.tuning.strategy import Drop, Resume, Scheduler, Searcher, Verdict
 
@@ -91,6 +92,7 @@ class Decider:
     warnings: list[str] = field(default_factory=list)
     is_suggestion: Callable[[Params], bool] | None = None  # whether an earlier sweep suggested what was proposed
     outlook: Outlook = field(default_factory=Outlook)
+    race: Race | None = None  # where a configuration may be trained on several folds or seeds
     _is_exhausted: bool = field(default=False, init=False)
 
     def start(self, elapsed_s: float) -> Start | Wait | Finished:
@@ -104,7 +106,7 @@ class Decider:
         events, resume = self._release()
         if resume is not None:
             return Start((*events, resume))
-        fresh = None if self._is_drained() else self._propose()
+        fresh = self._further_fit() or (None if self._is_drained() else self._propose())
         if fresh is not None:
             return Start((*events, *fresh))
         return self._idle(events)
@@ -162,22 +164,35 @@ class Decider:
         reason = self._over(elapsed_s)
         if reason is not None:
             return Verdict("stop", reason[1])
-        judge = partial(self.scheduler.judge, self.history, arrival.trial, arrival.epoch)
+        if self.race is None:
+            judge = partial(self.scheduler.judge, self.history, arrival.trial, arrival.epoch)
+        else:
+            judge = partial(self.race.judge, self.scheduler, self.history, arrival.trial, arrival.epoch)
         verdict = self._ask(judge, "scheduler") or Verdict("continue", "the scheduler failed")
         if verdict.action == "stop" or getattr(self.scheduler, "changes_params", False):
             return verdict  # with other parameters the trial may keep its limits yet
         broken = certain_violation(self.history, arrival.trial, arrival.epoch)
         return verdict if broken is None else Verdict("stop", broken)
 
+    @property
+    def _shown(self) -> History:
+        """The history in which each configuration is one trial."""
+        return self.history if self.race is None else self.race.first_fits(self.history)
+
     def expected_gain(self) -> float | None:
         """What the next trial is expected to improve the best by; None while unknown."""
-        return self._ask(partial(self.outlook.latest, self.history), "searcher")
+        return self._ask(partial(self.outlook.latest, self._shown), "searcher")
 
     def _over(self, elapsed_s: float) -> Over | None:
         expected: tuple[float | None, ...] = ()
         if self.limits.min_expected_improvement is not None:
-            expected = self._ask(partial(self.outlook.expected, self.history), "searcher") or ()
-        return over(self.history, self.limits, elapsed_s, expected)
+            expected = self._ask(partial(self.outlook.expected, self._shown), "searcher") or ()
+        reason = over(self.history, self.limits, elapsed_s, expected, self._shown)
+        target = None if reason is not None or self.race is None else self.race.over(self.history)
+        return reason if target is None else ("completed", target)
+
+    def _further_fit(self) -> tuple[Event, Event] | None:
+        return None if self.race is None else self.race.next_fit(self.history, is_drained=self._is_drained())
 
     def _after(self, report: Reported) -> list[Event]:
         number, attempt = report.trial, report.attempt
@@ -194,12 +209,16 @@ class Decider:
 
     def _is_drained(self) -> bool:
         limit = self.limits.max_trials
-        return self._is_exhausted or (limit is not None and len(self.history.trials) >= limit)
+        return self._is_exhausted or (limit is not None and self.history.configurations >= limit)
 
     def _release(self) -> tuple[list[Event], AttemptStarted | None]:
         """What ends here, and the first paused trial that goes on. Asked once more when proposing has dried up."""
         events: list[Event] = []
-        release_all = partial(self.scheduler.release, self.history, is_drained=self._is_drained())
+        is_drained = self._is_drained()
+        if self.race is None:
+            release_all = partial(self.scheduler.release, self.history, is_drained=is_drained)
+        else:
+            release_all = partial(self.race.release, self.scheduler, self.history, is_drained=is_drained)
         for release in self._ask(release_all, "scheduler") or ():
             if isinstance(release, Drop):
                 events.append(TrialEnded(release.trial, "stopped", release.reason))
@@ -213,9 +232,9 @@ class Decider:
         return self._attempt(trial, release.params, donor.latest_checkpoint, release.reason)
 
     def _propose(self) -> tuple[Event, Event] | None:
-        number = len(self.history.trials)
-        if number < len(self.first_points):
-            source, params = self.first_points[number]
+        number, place = len(self.history.trials), self.history.configurations
+        if place < len(self.first_points):
+            source, params = self.first_points[place]
             proposed = TrialProposed(number, params, source)
         else:
             source, found = self._search()
@@ -231,9 +250,10 @@ class Decider:
     def _search(self) -> tuple[str, Params | None]:
         """(source, params) of a proposal, always inside the space; the params are None once the space is used up."""
         answered, found = False, None
+        history = self.history if self.race is None else self.race.estimates(self.history)
         for _ in range(ASKS):
             try:
-                found, answered = self.searcher.propose(self.history), True
+                found, answered = self.searcher.propose(history), True
             except Exception as error:  # noqa: BLE001  # a searcher's fault must not end the sweep
                 self._warn("searcher", error)
                 continue
@@ -271,6 +291,9 @@ class Decider:
             events, resume = self._release()
             if resume is not None:
                 return Start((*events, resume))
+            last = self._last_fit()
+            if last is not None:
+                return Start((*events, *last))
         ending = {e.trial for e in events if isinstance(e, TrialEnded)}
         alive = [t for t in self.history.unfinished() if t.number not in ending]
         if any(t.status is Status.RUNNING for t in alive) or not self._is_drained():
@@ -279,6 +302,12 @@ class Decider:
         limit = self.limits.max_trials
         reason = "the search space is used up" if self._is_exhausted else f"all {limit} trials are done"
         return Finished("completed", reason, (*events, *leftover))
+
+    def _last_fit(self) -> tuple[Event, Event] | None:
+        """What is still worth training when no new configuration comes: further fits, then those on fresh seeds."""
+        if self.race is None:
+            return None
+        return self._further_fit() or self.race.next_final(self.history)
 
     def _wind_down(self, ending: Literal["completed", "failed"], reason: str) -> Wait | Finished:
         idle = [t for t in self.history.unfinished() if t.status is not Status.RUNNING]

@@ -47,12 +47,18 @@ class DriverStarted:
 
 @dataclass(frozen=True, slots=True)
 class TrialProposed:
-    """A configuration to train. `proposal` counts what the searcher itself proposed (-1: it came from elsewhere)."""
+    """A configuration to train. `proposal` counts what the searcher itself proposed (-1: it came from elsewhere).
+
+    Where it is trained once more, on another `fold` or with another seed, `repeats` is the trial that did so first.
+    """
 
     trial: int
     params: Params
-    source: str  # "defaults", "start_point", "warm_start", "searcher" or "random"
+    source: str  # "defaults", "start_point", "warm_start", "searcher", "random", "repeat" or "final"
     proposal: int = -1
+    repeats: int | None = None
+    fold: int = 0
+    seed_index: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +163,7 @@ Event: TypeAlias = (
     | Artifacts
 )
 _KINDS: Final = {kind.__name__: kind for kind in Event.__args__}
+_OF_REPEATS: Final = ("repeats", "fold", "seed_index")  # left out of a record that they say nothing in
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +177,13 @@ class Record:
 
 def encode(record: Record) -> dict[str, Any]:
     """A JSON object for `record`; numbers that JSON cannot hold become strings."""
-    body = {f.name: _to_json(getattr(record.event, f.name)) for f in dataclasses.fields(record.event)}
+    fields = dataclasses.fields(record.event)
+    given = {f.name: getattr(record.event, f.name) for f in fields}
+    body = {
+        name: _to_json(value)
+        for name, value in given.items()
+        if name not in _OF_REPEATS or given["repeats"] is not None
+    }
     return {"sequence": record.sequence, "at": record.at, "event": type(record.event).__name__, **body}
 
 

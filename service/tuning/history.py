@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from service.objective import Objectives, Observation
+from service.tuning.configurations import raced_ranking, standings_of
 from service.tuning.events import (
     AttemptEnded,
     AttemptStarted,
@@ -25,6 +26,7 @@ from service.tuning.events import (
     TrialEnded,
     TrialProposed,
 )
+from service.tuning.race_model import Standing
 
 EPOCH_TOLERANCE: Final = 0.1  # between epochs of one trial, a loss that moves by less than this share is mostly noise
 
@@ -48,12 +50,18 @@ class Status(StrEnum):
 
 @dataclass(slots=True)
 class Trial:
-    """One configuration being trained, as far as the ledger tells. Only `History` writes to it."""
+    """One configuration being trained, as far as the ledger tells. Only `History` writes to it.
+
+    With folds or seeds it is one fit of a configuration: `repeats` is the number of the first one, None for that.
+    """
 
     number: int
     params: Params
     source: str
     proposal: int
+    repeats: int | None = None
+    fold: int = 0
+    seed_index: int = 0
     status: Status = Status.PENDING
     attempt: int = 0  # attempts started so far
     restarts: int = 0  # attempts that ended by the user's own exception, or hung
@@ -126,6 +134,9 @@ class History:
         self._alive: dict[int, Trial] = {}
         self._by_epoch: dict[int, dict[int, Observation]] = {}
         self.observed: list[tuple[int, int]] = []  # (trial, epoch), each once, in the order in which they came
+        self.repeats = 0  # how many trials train a configuration once more
+        self._repeats_of: dict[int, list[Trial]] = {}
+        self._standings: tuple[int, list[Standing]] = (-1, [])  # with how many trials were over by then
 
     @classmethod
     def of(cls, objectives: Objectives, records: Iterable[Record]) -> History:
@@ -189,7 +200,11 @@ class History:
             self.target_reached_by = number
 
     def _propose(self, event: TrialProposed) -> None:
-        trial = Trial(event.trial, event.params, event.source, event.proposal)
+        trial = Trial(event.trial, event.params, event.source, event.proposal, event.repeats, event.fold)
+        trial.seed_index = event.seed_index
+        if event.repeats is not None:
+            self.repeats += 1
+            self._repeats_of.setdefault(event.repeats, []).append(trial)
         self.trials.append(trial)
         self._alive[trial.number] = trial
         self.counts[trial.status] += 1
@@ -247,11 +262,30 @@ class History:
         """Trials that may still train."""
         return list(self._alive.values())
 
+    @property
+    def configurations(self) -> int:
+        """How many configurations were proposed; with folds or seeds each of them may be several trials."""
+        return len(self.trials) - self.repeats
+
+    def fits_of(self, number: int) -> list[Trial]:
+        """All trials of the configuration whose first one is `number`."""
+        return [self.trials[number], *self._repeats_of.get(number, ())]
+
+    def standings(self) -> list[Standing]:
+        """How the configurations stand by their complete fits, the best first."""
+        over = sum(count for status, count in self.counts.items() if status.is_over)
+        if self._standings[0] != over:
+            self._standings = over, standings_of(self.trials)
+        return self._standings[1]
+
     def ranking(self) -> list[tuple[int, int]]:
         """(trial, best epoch), the sweep's best first; diverged and failed trials are left out.
 
         With several objectives the chosen compromise leads, and the Pareto front comes before what it dominates.
+        With folds or seeds the first trial of each configuration stands for all of them, and their mean decides.
         """
+        if self.repeats:
+            return raced_ranking(self.standings(), self.trials, self.objectives)
         entries = [t for t in self.trials if t.curve and t.status not in (Status.DIVERGED, Status.FAILED)]
         order = self.objectives.order([t.curve[t.best_epoch] for t in entries])
         return [(entries[i].number, entries[i].best_epoch) for i in order]

@@ -32,10 +32,17 @@ class Limits:
     gpu_per_trial: float = 0.0
 
 
-def over(history: History, limits: Limits, elapsed_s: float, expected: tuple[float | None, ...] = ()) -> Over | None:
+def over(
+    history: History,
+    limits: Limits,
+    elapsed_s: float,
+    expected: tuple[float | None, ...] = (),
+    configurations: History | None = None,
+) -> Over | None:
     """(ending, reason) once the sweep must start nothing more, whatever still waits.
 
     `elapsed_s` is its active time; `expected` what the next trial was expected to gain, as `Outlook.expected` has it.
+    `configurations` is the history with each configuration as one trial, where it is another.
     """
     failed = history.counts[Status.FAILED]
     if failed:
@@ -49,7 +56,7 @@ def over(history: History, limits: Limits, elapsed_s: float, expected: tuple[flo
         return "completed", spent
     if history.target_reached_by is not None:
         return "completed", f"trial {history.target_reached_by} reached the target"
-    pointless = _pointless(history, limits, expected)
+    pointless = _pointless(configurations or history, limits, expected)
     return None if pointless is None else ("completed", pointless)
 
 

@@ -17,6 +17,7 @@ from service.tuning.decisions import Arrival, Decider, FailureKind, Finished, St
 from service.tuning.events import AttemptStarted, Checkpoint, Event, Params, Record, Reported, SweepEnded
 from service.tuning.history import History
 from service.tuning.limits import Limits
+from service.tuning.racing import Race, RacePlan
 from service.tuning.strategy import Scheduler, Searcher
 
 MAX_EVENTS: Final = 1_000_000
@@ -51,7 +52,10 @@ class Curves:
 
 @dataclass
 class Simulation:
-    """One simulated sweep. `records` is its ledger; `validate_every` is how many epochs lie between two reports."""
+    """One simulated sweep. `records` is its ledger; `validate_every` is how many epochs lie between two reports.
+
+    With a `race` the task is told `fold` and `seed` among its params.
+    """
 
     objectives: Objectives
     searcher: Searcher
@@ -62,6 +66,7 @@ class Simulation:
     wall_clock_s: float | None = None
     validate_every: int = 1
     first_points: Sequence[tuple[str, Params]] = ()
+    race: RacePlan | None = None
     records: list[Record] = field(default_factory=list)
     now: float = 0.0
 
@@ -69,6 +74,8 @@ class Simulation:
         self.history = History.of(self.objectives, self.records)
         limits = Limits(self.scheduler.rungs[-1], max_trials=self.max_trials, wall_clock_s=self.wall_clock_s)
         self.decider = Decider(self.searcher, self.scheduler, limits, self.history, self.first_points)
+        if self.race is not None:
+            self.decider.race = Race(self.race, self.objectives)
         self._states: dict[str, Any] = {}
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
@@ -107,10 +114,12 @@ class Simulation:
         seconds = 0.0
         metrics: dict[str, float] = {}
         last = self.scheduler.rungs[-1]
+        fit = self.history.trials[begun.trial]
+        params = begun.params if self.race is None else {**begun.params, "fold": fit.fold, "seed": fit.seed_index}
         try:
             while epoch < last:
                 epoch += 1
-                state, metrics, took = self.task.train(begun.params, state, epoch)
+                state, metrics, took = self.task.train(params, state, epoch)
                 seconds += took
                 if epoch % self.validate_every == 0 or epoch == last:
                     break
