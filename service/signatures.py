@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from service.distributions import Parameter
 from service.errors import Fault
+from service.spec_sections import Evaluation
 from service.tuning.signature_request import request_of
 
 TIMEOUT_S: Final = 60.0
@@ -42,12 +43,13 @@ def check_signatures(
     max_epochs: int,
     code_root: Path | None = None,
     timeout_s: float = TIMEOUT_S,
+    evaluation: Evaluation | None = None,
 ) -> Signatures:
     """Every parameter path or value that the classes named in `fit` would not take, and the defaults.
 
     A check that crashes, prints nonsense or takes longer than `timeout_s` is a fault, too: never an exception.
     """
-    request = request_of(fit, parameters, max_epochs=max_epochs, code_root=code_root)
+    request = request_of(fit, parameters, max_epochs=max_epochs, code_root=code_root, evaluation=evaluation)
     try:
         finished = _ask(json.dumps(request), code_root, timeout_s)
     except subprocess.TimeoutExpired:

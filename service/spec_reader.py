@@ -15,6 +15,7 @@ from service.document import Node, Place, Steps, read
 from service.errors import SpecError
 from service.plugins import nearest
 from service.space import Parameter, Space
+from service.spec_evaluation import check_evaluation
 from service.spec_faults import Faults, validated
 from service.spec_parameters import lookup, read_parameters, read_start_points
 from service.spec_sections import Budget, Code, Head, Limits, Metric, SchedulerSection, SearchSection
@@ -79,6 +80,7 @@ class Reader:
         self._read_search(parameters)
         self._read_scheduler()
         self._check_end()
+        check_evaluation(self._fields, self._faults)
         return self._fields
 
     def _keep(self, name: str, value: object) -> None:

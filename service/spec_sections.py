@@ -14,7 +14,6 @@ _LONGEST_NAME: Final = 31  # with a date and six digits it has to fit a Kubernet
 _NAME: Final = re.compile(r"^[a-z]([-a-z0-9]{0,29}[a-z0-9])?$")
 _METRIC_NAME: Final = re.compile(r"^[\w\-. :/]{1,200}$")
 _MODEL_ALIAS: Final = re.compile(r"^[^\s@/:]{1,150}@[A-Za-z][\w-]{0,50}$")
-ONE_FIT: Final = "one fit per trial in this version: leave it at 1"
 
 Duration = Annotated[
     float,
@@ -28,12 +27,6 @@ Bytes = Annotated[
     PlainSerializer(quantities.size, return_type=str),
     WithJsonSchema({"type": "string", "examples": ["512MiB", "4GiB"]}),
 ]
-
-
-def _one(value: object) -> object:
-    if isinstance(value, int) and not isinstance(value, bool) and value > 1:
-        raise ValueError(ONE_FIT)
-    return value
 
 
 def _constraint(text: object) -> object:
@@ -69,7 +62,8 @@ def _name(text: object) -> object:
     return text
 
 
-One = Annotated[int, BeforeValidator(_one), Field(ge=1)]
+Repeats = Annotated[int, Field(ge=1, le=1000)]
+ConfigPath = Annotated[str, Field(min_length=3, max_length=300, pattern=r"^[^.\s]+(\.[^.\s]+)+$")]
 ConstraintText = Annotated[str, BeforeValidator(_constraint), Field(max_length=300)]
 Positive = Annotated[float, Field(gt=0, le=1e9)]
 
@@ -221,12 +215,31 @@ class Resources(Section):
 
 
 class Evaluation(Section):
-    """How often a configuration is trained."""
+    """How often a configuration is trained at most: on each fold, with each seed. Clearly worse ones stop earlier."""
 
-    folds: One = 1
+    folds: Repeats = 1
     """Folds of cross-validation."""
-    seeds: One = 1
-    """Repeats with different seeds."""
+    seeds: Repeats = 1
+    """Repeats with different seeds, of each fold."""
+    fold_argument: ConfigPath = "data.init_args.fold"
+    """The argument that is given the number of the fold that validates, from 0."""
+    folds_argument: ConfigPath = "data.init_args.folds"
+    """The argument that is given the number of folds."""
+    race_level: Annotated[float, Field(gt=0, le=0.5)] = 0.1
+    """A configuration gets no further fold once a difference like its own to the best one is so unlikely to be luck."""
+    final_seeds: int = Field(default=0, ge=0, le=100)
+    """Once all else is done, the best ones are trained on all folds again, with so many fresh seeds."""
+    finalists: Repeats = 3
+    """How many of them."""
+
+    @property
+    def is_raced(self) -> bool:
+        """Whether a configuration may be trained more than once."""
+        return self.folds * self.seeds > 1 or self.final_seeds > 0
+
+    def arguments(self, fold: int) -> dict[str, int]:
+        """What a fit on `fold` is given beside its parameters."""
+        return {self.fold_argument: fold, self.folds_argument: self.folds} if self.folds > 1 else {}
 
 
 class Failure(Section):

@@ -46,7 +46,9 @@ def check(path: Path, spec: SweepSpec) -> None:
     from service.signatures import check_signatures
 
     root = code_root(path, spec)
-    said = check_signatures(spec.fit, spec.parameters, max_epochs=spec.max_epochs, code_root=root)
+    said = check_signatures(
+        spec.fit, spec.parameters, max_epochs=spec.max_epochs, code_root=root, evaluation=spec.evaluation
+    )
     if said.faults:
         raise SpecError([replace(fault, file=fault.file or str(path)) for fault in said.faults])
 

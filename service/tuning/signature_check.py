@@ -1,7 +1,8 @@
 """Checks a sweep's parameter paths against real signatures, as a program of its own: the checks import user code.
 
-Reads JSON {fit, parameters: {path: [values]}, when: {path: {parent: [values]}}, max_epochs, code_root} from standard
-input and prints JSON {faults: [{path, message, given, allowed, nearest}], defaults: {path: value}}. Models are not
+Reads JSON {fit, parameters: {path: [values]}, when: {path: {parent: [values]}}, called: {path: name},
+max_epochs, code_root} from standard input and prints JSON {faults: [{path, message, given, allowed, nearest}],
+defaults: {path: value}}. `called` gives paths that are no parameters another name in faults. Models are not
 instantiated, but modules that a config names are imported. Whatever user code prints goes to standard error.
 """
 
@@ -214,11 +215,21 @@ def _short(value: object) -> str | None:
     return None if value is None else text if len(text) <= 80 else f"{text[:77]}..."  # noqa: PLR2004  # one line
 
 
+def _called(fault: Fault, name: str | None) -> Fault:
+    """`fault` of an argument that a fold's fit is given, under the key of the sweep file that says so."""
+    if name is None:
+        return fault
+    message = f"{fault.message}; with folds each fit sets it, so the class has to take it, or {name} another one"
+    return dataclasses.replace(fault, path=name, message=message)
+
+
 def check(request: Mapping[str, Any]) -> tuple[list[Fault], Params]:
     """All faults of a request (see the module's text), and the defaults; an import that fails is a fault."""
     try:
         defaults = SignatureCheck(request["fit"], request["parameters"], {}).defaults()
-        return SignatureCheck(request["fit"], request["parameters"], request.get("when", {})).faults(), defaults
+        found = SignatureCheck(request["fit"], request["parameters"], request.get("when", {})).faults()
+        called = {f"parameters.{path}": name for path, name in request.get("called", {}).items()}
+        return [_called(fault, called.get(fault.path)) for fault in found], defaults
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001  # the user's CLI class may raise anything while it is imported

@@ -10,8 +10,10 @@ import pytest
 from service.distributions import Choice, Constant, Integer, Parameter, Real
 from service.errors import Fault
 from service.signatures import check_signatures
+from service.spec_sections import Evaluation
 from service.tuning.signature_check import check
 from service.tuning.signature_faults import explain
+from service.tuning.signature_request import request_of
 
 FIT: dict[str, Any] = {
     "model": {"class_path": "trainables.vision.conv_net.ConvNet", "init_args": {"dropout": 0.2}},
@@ -169,3 +171,32 @@ def test_a_users_own_cli_brings_its_own_arguments() -> None:
 def test_a_message_without_any_known_form_is_passed_on() -> None:
     assert explain("something else").reason == "something else"
     assert explain("").reason
+
+
+FOLDS = Evaluation(folds=5)
+
+
+def test_a_data_module_with_folds_can_be_cross_validated() -> None:
+    assert check_signatures(FIT, {}, max_epochs=3, evaluation=FOLDS).faults == ()
+
+
+@pytest.mark.parametrize(
+    ("fit", "evaluation", "path", "word"),
+    [
+        (
+            {**FIT, "data": {"class_path": "tests.integration.toy_models.Rows"}},
+            FOLDS,
+            "evaluation.fold_argument",
+            "fold",
+        ),
+        (FIT, Evaluation(folds=5, folds_argument="data.init_args.parts"), "evaluation.folds_argument", "parts"),
+        ({k: v for k, v in FIT.items() if k != "data"}, FOLDS, "evaluation.fold_argument", "LightningDataModule"),
+    ],
+)
+def test_a_class_that_takes_no_fold_is_told_by_the_key_that_would_set_it(
+    fit: dict[str, Any], evaluation: Evaluation, path: str, word: str
+) -> None:
+    request = request_of(fit, {}, max_epochs=3, code_root=None, evaluation=evaluation)
+    found = {fault.path: fault for fault in check(request)[0]}
+    assert path in found
+    assert word in str(found[path])

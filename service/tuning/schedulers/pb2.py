@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Options", "build", "reach", "rungs"]
 
+CHANGES_PARAMS: Final = True  # a trial may end with other parameters than it began with
 LEAST_INTERVALS: Final = 4  # before that many are on record, values are drawn at random
 MAX_INTERVALS: Final = 80  # of the model, the newest: what helped long ago says little
 NEAR: Final = 0.1  # how far from the donor's values half of the candidates lie, in parts of the range

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 __all__ = ["Options", "build", "mutate", "reach", "rungs"]
+CHANGES_PARAMS = True  # a trial may end with other parameters than it began with
 
 
 class Options(PopulationOptions):
