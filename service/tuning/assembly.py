@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -10,9 +10,10 @@ from service.distributions import Constant, identity
 from service.plugins import find
 from service.spec import SweepSpec
 from service.tuning.decisions import Decider
-from service.tuning.events import Params
+from service.tuning.events import Params, Record
 from service.tuning.history import History
 from service.tuning.limits import Limits
+from service.tuning.racing import Race, RacePlan, without_target
 from service.tuning.retention import RetentionPolicy
 from service.tuning.stopping import Outlook
 from service.tuning.strategy import Estimates, PastSweep, Problem, Scheduler, Searcher
@@ -30,6 +31,22 @@ class Parts:
     rungs: tuple[int, ...]
     checkpoint_epochs: tuple[int, ...]
     point_warnings: tuple[str, ...]
+
+
+def history_of(spec: SweepSpec, records: Iterable[Record]) -> History:
+    """The history to decide on. Where a configuration has several fits, none of them reaches the target by itself."""
+    objectives = without_target(spec.objectives) if spec.evaluation.is_raced else spec.objectives
+    return History.of(objectives, records)
+
+
+def race_of(spec: SweepSpec) -> Race | None:
+    """The race over folds and seeds; None where each configuration is trained once."""
+    asked = spec.evaluation
+    if not asked.is_raced:
+        return None
+    return Race(
+        RacePlan(asked.folds, asked.seeds, asked.final_seeds, asked.finalists, asked.race_level), spec.objectives
+    )
 
 
 def build(spec: SweepSpec, history: History, defaults: Mapping[str, Any], past: tuple[PastSweep, ...] = ()) -> Parts:
@@ -53,6 +70,7 @@ def build(spec: SweepSpec, history: History, defaults: Mapping[str, Any], past: 
         warnings=list(warnings),
         is_suggestion=warm.is_suggestion if warm else None,
         outlook=outlook_of(spec, problem),
+        race=race_of(spec),
     )
     retention = RetentionPolicy(spec.checkpoints.save_sweep_best, spec.checkpoints.save_trial_latest)
     return Parts(decider, retention, rungs, checkpoint_epochs(rungs, spec.checkpoints.every_epochs), warnings)

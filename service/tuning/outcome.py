@@ -105,15 +105,18 @@ def best_config(history: History, spec: SweepSpec, folder: Path) -> str | None:
     trial = history.trials[number]
     resolved = folder / CONFIG_NAME.format(trial=number)
     values = ", ".join(f"{o.name} {trial.metrics[epoch][o.name]:.6g}" for o in spec.objectives.objectives)
+    folds = spec.evaluation.arguments(trial.fold)
     header = [
-        f"Sweep {history.sweep_id}, best of {len(history.trials)} trials: trial {number}, {values}, epoch {epoch}.",
+        f"Sweep {history.sweep_id}, best of {history.configurations} trials: trial {number}, {values}, epoch {epoch}.",
         "A plain LightningCLI config: python main.py fit --config best.yaml, where main.py calls LightningCLI().",
     ]
+    if folds:
+        header.append(f"It trains on the first fold; {spec.evaluation.fold_argument} says on which.")
     if trial.epoch != epoch or epoch != spec.max_epochs:
         header.append(f"It ran with trainer.max_epochs {spec.max_epochs}; put that back if your code reads it.")
     return best_yaml(
         spec.fit,
-        trial.params,
+        {**trial.params, **folds},
         seed=seed_of(spec),
         max_epochs=epoch,
         header=header,

@@ -16,7 +16,7 @@ from typing import Any, Final
 from service.errors import Fault, SweepRunningError, TuneyardError
 from service.spec import SweepSpec
 from service.tuning import ray_environment
-from service.tuning.assembly import Parts, build, first_points
+from service.tuning.assembly import Parts, build, first_points, history_of
 from service.tuning.clock import steady_clock
 from service.tuning.conductor import Conductor
 from service.tuning.events import AttemptStarted, SweepStarted
@@ -53,7 +53,7 @@ class Driver:
         self._tidy()
         clock = steady_clock()
         ledger = Ledger(self.storage, clock, lease.check)
-        history = History.of(self.spec.objectives, take_over(ledger, folder, lease))
+        history = history_of(self.spec, take_over(ledger, folder, lease))
         past = read_past(folder, self.job.facts)
         self.parts: Parts = build(self.spec, history, self.job.defaults, past)
         self.conductor = Conductor(self.parts.decider, ledger, self.storage, self.parts.retention, clock)
@@ -79,8 +79,10 @@ class Driver:
         is_first = slot == 0 and not self.conductor.is_open
         checks = is_first and self.history.sequence == 0 and self.job.checks_signatures
         root = None if self.job.code_root is None else Path(self.job.code_root)
-        parameters = self.spec.parameters
-        request = request_of(self.spec.fit, parameters, max_epochs=self.spec.max_epochs, code_root=root)
+        spec = self.spec
+        request = request_of(
+            spec.fit, spec.parameters, max_epochs=spec.max_epochs, code_root=root, evaluation=spec.evaluation
+        )
         return {WARM_UP: request if checks else None, "is_first": is_first}
 
     def ready(self, message: dict[str, Any]) -> bool:
@@ -186,9 +188,10 @@ class Driver:
         return {
             "trial": started.trial,
             "attempt": started.attempt,
-            "params": started.params,
+            "params": {**started.params, **self.spec.evaluation.arguments(trial.fold)},
+            "seed": seed_of(self.spec) + trial.seed_index,
             "checkpoint": _checkpoint_fields(started),
-            "save_above": self._save_above(),
+            "save_above": self._save_above() if trial.repeats is None else None,
             "seconds_before": trial.seconds,
         }
 
@@ -201,7 +204,6 @@ class Driver:
             "fit": self.spec.fit,
             "metrics": list(objectives.metrics),
             "goals": {o.name: o.goal for o in objectives.objectives},
-            "seed": seed_of(self.spec),
             "max_epochs": self.spec.max_epochs,
             "checkpoint_epochs": list(self.parts.checkpoint_epochs),
             "storage": str(self.folder),
