@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.launch import state
+from service.overview_race import race_table
 from service.progress_view import console, duration, ended, line, number, outlook, parameters, short_names
 from service.sweeps import Sweep, every
 
@@ -59,6 +60,7 @@ def details(home: Path, sweep: Sweep, *, with_insight: bool = False) -> dict[str
     from service.tuning.history import History
     from service.tuning.knowledge import ABOUT_FACT
     from service.tuning.ledger import read_ledger
+    from service.tuning.report_race import race_of
     from service.tuning.sweep_folder import read_job
 
     spec = SweepSpec.from_dict(sweep.spec())
@@ -76,14 +78,16 @@ def details(home: Path, sweep: Sweep, *, with_insight: bool = False) -> dict[str
         "objectives": [o.name for o in spec.objectives.objectives],
         "trials": _trials(history),
         **taught,
+        "race": race_of(history),
     }
 
 
 def _insight(history: History, spec: SweepSpec) -> dict[str, Any]:
+    from service.tuning.first_fits import configurations_of
     from service.tuning.insight import insight
     from service.tuning.tracking_subject import rungs_of
 
-    return insight(history, spec, rungs_of(spec))
+    return insight(configurations_of(history), spec, rungs_of(spec))
 
 
 def _trials(history: History) -> list[dict[str, Any]]:
@@ -107,6 +111,7 @@ def _trial(history: History, trial: Trial, best_epoch: int | None) -> dict[str, 
         "attempts": trial.attempt,
         "seconds": round(trial.seconds, 3),
         "cause": trial.cause,
+        **({} if trial.repeats is None else {"repeats": trial.repeats, "fold": trial.fold, "seed": trial.seed_index}),
     }
 
 
@@ -122,12 +127,16 @@ def print_details(found: dict[str, Any], limit: int) -> None:
     for key in ("warm_start", "folder", "report", "best_config", "log"):
         if key in found:
             out.print(f"{key.replace('_', ' '):<12}{found[key]}", markup=False, soft_wrap=True)
-    if found["trials"] and limit:
-        drawn = _trial_table(found, limit, _columns)
+    if found["race"] and limit:
+        out.print(race_table(found["race"], found["metric"]["name"], limit))
+    first = [trial for trial in found["trials"] if "repeats" not in trial]
+    if first and limit:
+        listed = {**found, "trials": first}
+        drawn = _trial_table(listed, limit, _columns)
         fits = out.measure(drawn).maximum <= out.width
-        out.print(drawn if fits else _trial_table(found, limit, _one_column))
-    if len(found["trials"]) > limit:
-        out.print(f"and {len(found['trials']) - limit} more; show them with --trials {len(found['trials'])}")
+        out.print(drawn if fits else _trial_table(listed, limit, _one_column))
+    if len(first) > limit:
+        out.print(f"and {len(first) - limit} more; show them with --trials {len(first)}")
     for trial in found["trials"]:
         if trial["status"] == "failed":
             out.print(f"trial {trial['trial']} failed: {trial['cause']}", markup=False, soft_wrap=True)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from service import plugins
 from service.parameters import to_data
+from service.plan_fits import Fits, fits_of
 from service.space import Space
 from service.spec import SweepSpec
 from service.spec_parameters import lookup
@@ -21,13 +22,15 @@ class Plan:
     """The figures of a sweep. None where the file does not decide one; epochs are summed over trials.
 
     `reach` is how many trials are expected at each of `rungs`. The worst case is that every trial trains to the end.
-    `checkpoints_most` bounds the checkpoints on disk at any time, if every trial were paused at once.
+    `checkpoints_most` bounds the checkpoints on disk at any time, if every trial were paused at once. `fits` says how
+    often trials are trained where there are folds or seeds; None with one fit per trial.
     """
 
     name: str
     search: str
     scheduler: str
     trials: int | None
+    fits: Fits | None
     max_concurrent_trials: int | None
     space_size: int | None
     max_epochs: int
@@ -58,8 +61,13 @@ def plan(spec: SweepSpec, *, seconds_per_epoch: float | None = None) -> Plan:
     rungs = tuple(int(rung) for rung in plugin.rungs(options))
     trials = _trials(spec)
     reach = None if trials is None else _reach(plugin, options, trials, rungs)
-    worst = _capped(None if trials is None else trials * rungs[-1], spec.budget.total_epochs)
-    expected = _capped(None if reach is None else _epochs(rungs, reach), spec.budget.total_epochs)
+    fits = fits_of(spec.evaluation, trials, None if reach is None else reach[-1])
+    most = trials if fits is None else fits.most
+    expected = None if reach is None else _epochs(rungs, reach)
+    if expected is not None and fits is not None and fits.expected is not None:
+        expected += (fits.expected - (trials or 0)) * rungs[-1]
+    worst = _capped(None if most is None else most * rungs[-1], spec.budget.total_epochs)
+    expected = _capped(expected, spec.budget.total_epochs)
     concurrent = spec.budget.max_concurrent_trials
     live = trials if concurrent is None else concurrent if trials is None else min(trials, concurrent)
     cpu, gpu = spec.resources.cpu, spec.resources.gpu
@@ -68,6 +76,7 @@ def plan(spec: SweepSpec, *, seconds_per_epoch: float | None = None) -> Plan:
         search=spec.search.name,
         scheduler=spec.scheduler.name,
         trials=trials,
+        fits=fits,
         max_concurrent_trials=concurrent,
         space_size=spec.space.size,
         max_epochs=spec.max_epochs,
@@ -83,9 +92,9 @@ def plan(spec: SweepSpec, *, seconds_per_epoch: float | None = None) -> Plan:
         worst_gpu_hours=_hours(worst, gpu, seconds_per_epoch, spec.budget.gpu_hours),
         expected_gpu_hours=_hours(expected, gpu, seconds_per_epoch, spec.budget.gpu_hours),
         expected_wall_clock_s=_wall_clock_s(expected, live, seconds_per_epoch, spec.budget.wall_clock_s),
-        checkpoints_most=_checkpoints(spec, trials),
+        checkpoints_most=_checkpoints(spec, most),
         checkpoints_without_pauses=_checkpoints(spec, live),
-        notes=tuple(_notes(spec, trials, seconds_per_epoch)),
+        notes=(*_notes(spec, trials, seconds_per_epoch), *(() if fits is None else fits.notes)),
     )
 
 

@@ -16,6 +16,8 @@ def plan_lines(plan: Plan) -> list[str]:
         f"space        {'infinite' if plan.space_size is None else f'{plan.space_size:,} configurations'}",
         f"epochs       at most {most}, expected {expected}, {plan.max_epochs} for a complete trial",
     ]
+    if plan.fits is not None:
+        lines.append(f"fits         at most {_count(plan.fits.most)}, expected {_count(plan.fits.expected)}")
     if plan.reach is not None:
         reached = ", ".join(f"{count:,} at epoch {rung}" for rung, count in zip(plan.rungs, plan.reach, strict=True))
         lines.append(f"rungs        {reached}")

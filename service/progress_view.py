@@ -121,6 +121,8 @@ def line(progress: dict[str, Any]) -> str:
     total = trials.get("total")
     counts = f"{ended(progress)}{'' if total is None else f'/{total}'} trials"
     parts = [progress.get("state", "starting"), counts, f"{trials.get('running', 0)} running"]
+    if progress.get("fits"):
+        parts.append(f"{progress['fits']['over']} fits")
     best = progress.get("best")
     if best:
         parts.append(f"best {best_values(progress)} (trial {best['trial']}{_of_front(best)})")
@@ -181,7 +183,9 @@ def best_values(progress: dict[str, Any]) -> str:
     """The best trial's value, or with several objectives all of them."""
     best = progress["best"]
     values = best.get("values") or {progress["metric"]["name"]: best["value"]}
-    return ", ".join(f"{name} {number(value)}" for name, value in values.items())
+    error = best.get("error")  # of a mean over fits
+    sure = "" if error is None else f" ± {error:.2g} over {best['fits']} fits"
+    return ", ".join(f"{name} {number(value)}{sure}" for name, value in values.items())
 
 
 def _of_front(best: dict[str, Any]) -> str:

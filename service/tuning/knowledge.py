@@ -46,12 +46,15 @@ class EarlierSweep:
 
 
 def earlier_trials(records: Iterable[Record]) -> list[EarlierTrial]:
-    """The trials of a ledger, whatever its sweep optimised."""
+    """The trials of a ledger, whatever its sweep optimised; of several fits of one the first."""
     trials: list[EarlierTrial] = []
+    repeats: set[int] = set()
     for record in records:
         match record.event:
             case TrialProposed():
                 trials.append(EarlierTrial(dict(record.event.params)))
+                if record.event.repeats is not None:
+                    repeats.add(record.event.trial)
             case AttemptStarted():
                 trials[record.event.trial].params = dict(record.event.params)
             case Reported():
@@ -62,7 +65,7 @@ def earlier_trials(records: Iterable[Record]) -> list[EarlierTrial]:
                 trials[record.event.trial].broke |= record.event.ending in ("diverged", "failed")
             case _:
                 pass
-    return trials
+    return [trial for number, trial in enumerate(trials) if number not in repeats]
 
 
 def translate(earlier: EarlierSweep, space: Space, objectives: Objectives) -> PastSweep:

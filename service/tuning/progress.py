@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from service.tuning.history import History, Status, Trial
@@ -18,14 +19,16 @@ def snapshot(
     `expected` is what the next trial is expected to gain.
     """
     objective = history.objectives.objectives[0]
-    counts = {str(status): history.counts[status] for status in Status}
+    counts = Counter(t.status for t in history.trials if t.repeats is None) if history.repeats else history.counts
+    fits = {"fits": _fits(history)} if history.repeats else {}
     return {
         "sweep_id": history.sweep_id,
         "at": history.at,
         "elapsed_s": round(elapsed_s, 3),
         "eta_s": _eta_s(history, limits, elapsed_s),
         "metric": {"name": objective.name, "goal": objective.goal},
-        "trials": {"total": limits.max_trials, **counts},
+        "trials": {"total": limits.max_trials, **{str(status): counts[status] for status in Status}},
+        **fits,
         "epochs": history.epochs_trained,
         "best": _best(history),
         "expected_improvement": expected,
@@ -44,21 +47,39 @@ def _best(history: History) -> dict[str, Any] | None:
     value = trial.metrics[epoch][objective.name]
     found = {"trial": number, "epoch": epoch, "value": value, "params": trial.params}
     if history.objectives.is_single:
-        return found
+        return {**found, **_mean(history)}
     values = {o.name: trial.metrics[epoch][o.name] for o in history.objectives.objectives}
     return {**found, "values": values, "front": len(history.pareto())}
+
+
+def _mean(history: History) -> dict[str, Any]:
+    """With folds or seeds, the best configuration's mean in place of one fit's value."""
+    found = history.standings() if history.repeats else []
+    if not found:
+        return {}
+    return {
+        "value": history.objectives.objectives[0].value(found[0].mean),
+        "error": found[0].error,
+        "fits": found[0].fits,
+    }
+
+
+def _fits(history: History) -> dict[str, int]:
+    over = sum(count for status, count in history.counts.items() if status.is_over)
+    return {"over": over, "running": history.counts[Status.RUNNING]}
 
 
 def _running(history: History, trial: Trial) -> dict[str, Any]:
     name = history.objectives.objectives[0].name
     value = trial.metrics[trial.epoch][name] if trial.curve else None
-    return {"trial": trial.number, "epoch": trial.epoch, "value": value, "params": trial.params}
+    fold = {} if trial.repeats is None else {"repeats": trial.repeats, "fold": trial.fold, "seed": trial.seed_index}
+    return {"trial": trial.number, "epoch": trial.epoch, "value": value, "params": trial.params, **fold}
 
 
 def _eta_s(history: History, limits: Limits, elapsed_s: float) -> float | None:
     """Seconds left if trials keep ending at the rate so far, capped by the wall clock budget; None while unknown."""
     left = None if limits.wall_clock_s is None else max(0.0, limits.wall_clock_s - elapsed_s)
-    ended = sum(count for status, count in history.counts.items() if status.is_over)
+    ended = sum(t.status.is_over for t in history.trials if t.repeats is None)
     if limits.max_trials is None or ended < MIN_ENDED_FOR_ETA:
         return left
     training_s = max(0.0, history.at - (history.trials[0].started_at or history.at))  # without Ray's start

@@ -41,12 +41,15 @@ class Curve:
 
 
 def read_curves(records: Iterable[Record]) -> list[Curve]:
-    """The trials of `records` in the order in which they were proposed."""
+    """The trials of `records` in the order in which they were proposed; of several fits of one the first."""
     curves: list[Curve] = []
+    repeats: set[int] = set()
     for record in records:
         match record.event:
             case TrialProposed() as event:
                 curves.append(Curve(event.trial, event.params, event.source))
+                if event.repeats is not None:
+                    repeats.add(event.trial)
             case AttemptStarted() as event:
                 curve = curves[event.trial]
                 curve.has_changed |= identity(event.params) != identity(curve.params)
@@ -55,7 +58,7 @@ def read_curves(records: Iterable[Record]) -> list[Curve]:
                 curves[event.trial].seconds[event.epoch] = event.seconds
             case TrialEnded() as event:
                 curves[event.trial].has_failed = event.ending == "failed"
-    return curves
+    return [curve for curve in curves if curve.trial not in repeats]
 
 
 class RecordedCurves:

@@ -18,7 +18,7 @@ from typing import Final, cast
 
 from service.errors import LedgerError
 from service.spec import SweepSpec
-from service.tuning.assembly import build
+from service.tuning.assembly import build, history_of
 from service.tuning.decisions import Arrival, Decider, FailureKind, Finished
 from service.tuning.events import (
     AttemptEnded,
@@ -70,7 +70,7 @@ def replay_folder(folder: Path) -> Replayed:
     """Replay the sweep stored in `folder`, as far as it has come. LedgerError where nothing is on record yet."""
     records, job = read_ledger(folder), read_job(folder)
     spec = recorded_spec(records)
-    decider = build(spec, History(spec.objectives), job.defaults, read_past(folder, job.facts)).decider
+    decider = build(spec, history_of(spec, ()), job.defaults, read_past(folder, job.facts)).decider
     return replay(records, decider)
 
 

@@ -12,8 +12,10 @@ from typing import Any, Final
 from service.spec import SweepSpec
 from service.tuning import report_findings as findings
 from service.tuning.events import Record, SweepEnded
+from service.tuning.first_fits import configurations_of
 from service.tuning.history import History
 from service.tuning.insight import insight
+from service.tuning.report_race import race_lines, race_of
 from service.tuning.report_trials import (
     Story,
     best_so_far,
@@ -38,8 +40,8 @@ def build_report(
     """The report as an object that JSON holds (no NaN); `ended` where the end is known but not in `records` yet.
 
     Keys: sweep, objectives, constraints, parameters, trials, ranking, best, best_so_far, rungs, pareto, wishes,
-    hypervolume, failures, endings, cost, budget, outlook, warnings, and those of `insight`. Values are the metrics'
-    own; times are seconds since the sweep's start.
+    hypervolume, race (None without folds or seeds), failures, endings, cost, budget, outlook, warnings, and those of
+    `insight`. Values are the metrics' own; times are seconds since the sweep's start.
     """
     story = Story.of(spec.objectives, records)
     history, rungs = story.history, rungs_of(spec)
@@ -54,12 +56,13 @@ def build_report(
         "best": _best(history),
         "best_so_far": best_so_far(story),
         "rungs": findings.rung_survival(history, rungs),
-        **insight(history, spec, rungs),
+        **insight(configurations_of(history), spec, rungs),
         "pareto": findings.pareto_front(history),
         "wishes": findings.wishes(history),
         "hypervolume": hypervolume_so_far(story),
+        "race": race_of(history),
         "failures": findings.failures(history),
-        "endings": dict(Counter(str(t.status) for t in history.trials)),
+        "endings": dict(Counter(str(t.status) for t in history.trials if t.repeats is None)),
         "cost": findings.cost(history, spec),
         "budget": findings.budget_use(history, spec),
         "outlook": findings.outlook(history, spec),
@@ -72,7 +75,7 @@ def report_text(report: dict[str, Any]) -> str:
     sweep, best, spent = report["sweep"], report["best"], report["cost"]
     endings = ", ".join(f"{count} {name}" for name, count in sorted(report["endings"].items()))
     lines = [f"Sweep {sweep['id']}: {sweep['state']}" + (f" ({sweep['reason']})" if sweep["reason"] else "")]
-    lines.append(f"  trials      {len(report['trials'])}: {endings or 'none'}")
+    lines.append(f"  trials      {sum(report['endings'].values())}: {endings or 'none'}")
     saved = f", {spent['saved_share']:.0%} fewer than without early stopping" if spent["saved_share"] > 0 else ""
     lines.append(f"  cost        {spent['epochs']} epochs{saved}; {_duration(spent['active_seconds'])}")
     if best is None:
@@ -81,6 +84,7 @@ def report_text(report: dict[str, Any]) -> str:
     lines += _front(report)
     chosen = ", the compromise" if report["pareto"] else ""
     lines.append(f"  best        trial {best['trial']}, epoch {best['epoch']}: {values}{chosen}")
+    lines += race_lines(report["race"], report["objectives"][0]["name"])
     lines += [f"                {name} = {value}" for name, value in best["params"].items()]
     lines += _runners_up(report)
     mattered = [i for i in report["importance"] if i["objective"] == report["objectives"][0]["name"]]

@@ -25,7 +25,7 @@ def rung_survival(history: History, rungs: tuple[int, ...]) -> list[dict[str, An
     found = []
     for i, rung in enumerate(rungs):
         above = rungs[i + 1] if i + 1 < len(rungs) else math.inf
-        reached = [t for t in history.trials if t.epoch >= rung]
+        reached = [t for t in history.trials if t.epoch >= rung and t.repeats is None]
         values = [objective.value(t.curve[rung].losses[0]) for t in reached if rung in t.curve]
         finite = [v for v in map(rounded, values) if v is not None]
         found.append(
@@ -116,7 +116,7 @@ def budget_use(history: History, spec: SweepSpec) -> list[dict[str, Any]]:
     """Each limit of the sweep file and how much of it was used."""
     spent = cost(history, spec)
     used = {
-        "max_trials": len(history.trials),
+        "max_trials": history.configurations,
         "max_failed_trials": sum(t.status is Status.FAILED for t in history.trials),
         "wall_clock_s": round(history.active_s, 1),
         "cpu_hours": spent["cpu_hours"],

@@ -61,6 +61,7 @@ def trial_entries(story: Story, rungs: tuple[int, ...]) -> list[dict[str, Any]]:
         entries.append(
             {
                 "trial": trial.number,
+                **({} if trial.repeats is None else _repeat(trial)),
                 "ending": str(trial.status),
                 "source": trial.source,
                 "params": trial.params,
@@ -78,6 +79,10 @@ def trial_entries(story: Story, rungs: tuple[int, ...]) -> list[dict[str, Any]]:
             }
         )
     return entries
+
+
+def _repeat(trial: Trial) -> dict[str, Any]:
+    return {"repeats": trial.repeats, "fold": trial.fold, "seed_index": trial.seed_index}
 
 
 def values_at(trial: Trial, epoch: int, objectives: Objectives) -> dict[str, float | None]:

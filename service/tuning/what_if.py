@@ -99,7 +99,7 @@ class Recorded:
         history = self.history
         return Course(
             name="recorded",
-            trials=len(history.trials),
+            trials=history.configurations,
             epochs=sum(curve.last for curve in self.curves),
             extrapolated=0,
             train_s=history.train_seconds,

@@ -10,6 +10,7 @@ import pytest
 
 from service import plugins
 from service.plan import Plan, plan
+from service.plan_text import plan_lines
 from service.spec import parse_sweep
 
 SWEEP = """\
@@ -95,3 +96,20 @@ def test_a_million_trials_are_planned_at_once() -> None:
     assert time.process_time() - started < 1
     assert got.reach is not None
     assert got.reach[0] == 1_000_000
+
+
+def test_folds_and_seeds_are_counted_as_fits() -> None:
+    more = "budget: {max_trials: 10}\nscheduler: {name: fifo}\n"
+    assert planned(more).fits is None
+    got = planned(more + "evaluation: {folds: 5, seeds: 2, final_seeds: 1, finalists: 3}\n")
+    assert got.fits is not None
+    assert (got.trials, got.fits.each, got.fits.final) == (10, 10, 15)
+    assert got.fits.most == 10 * 10 + 15
+    assert got.worst_epochs == 115 * 27
+    assert got.fits.expected is not None
+    assert 10 < got.fits.expected < 115
+    assert got.expected_epochs == got.fits.expected * 27
+    assert any(line.startswith("fits         at most 115, expected ") for line in plan_lines(got))
+    open_ended = planned("budget: {wall_clock: 1h}\nevaluation: {folds: 2}\n")
+    assert open_ended.fits is not None
+    assert (open_ended.fits.most, open_ended.fits.expected) == (None, None)

@@ -35,7 +35,7 @@ def test_a_sweep_file_is_valid(block: Block, folder: Path) -> None:
 
 def test_the_whole_example_shows_every_section() -> None:
     keys = set(re.findall(r"^([a-z]+):", named("every-section.yaml").code, re.MULTILINE))
-    left_out = {"fit", "metrics", "evaluation"}
+    left_out = {"fit", "metrics"}
     assert keys == {"kind", *load_sweep(ROOT / "trainables/recipes/digits.yaml").__class__.model_fields} - left_out
 
 

@@ -4,6 +4,7 @@ const OBJ = R.objectives[0];
 const BEST = R.best ? R.best.trial : null;
 const ENDINGS = ["completed", "stopped", "diverged", "failed", "running", "paused", "pending"];
 const TRIALS = R.trials;
+const CONFIGURATIONS = TRIALS.filter((t) => t.repeats === undefined); // each once, however many fits it has
 const IS_SINGLE = R.objectives.length === 1;
 const GOLD = new Set(IS_SINGLE ? (BEST === null ? [] : [BEST]) : R.pareto); // what charts put in gold
 let kept = null; // trials inside all brushes; null: no brush

@@ -48,7 +48,7 @@ function headline() {
   const isFront = !IS_SINGLE && R.pareto.length > 0;
   return [
     isFront ? figure("Pareto front", `${R.pareto.length} trial${R.pareto.length === 1 ? "" : "s"}`, extremes.join(" · ")) : figure(`Best ${esc(OBJ.name)}`, best ? fmt(best.values[OBJ.name]) : "–", best ? `trial ${best.trial}, epoch ${best.epoch} · ${OBJ.goal}${OBJ.target !== null ? `, target ${fmt(OBJ.target)}` : ""}` : "no trial has a result that counts"),
-    figure("Trials", String(TRIALS.length), null, [mix, keys(present)]),
+    figure("Trials", String(CONFIGURATIONS.length), null, [mix, keys(present)]),
     figure("Epochs trained", String(R.cost.epochs), saved),
     figure("Time", duration(R.cost.active_seconds || s.elapsed_s), hours),
   ];
@@ -67,7 +67,7 @@ const COLUMNS = [
 
 function drawTable(host) {
   const column = COLUMNS.find((c) => c.key === sorting.key), flip = sorting.isDown ? -1 : 1;
-  const shown = TRIALS.filter((t) => kept === null || kept.has(t.trial)).sort((a, b) => {
+  const shown = CONFIGURATIONS.filter((t) => kept === null || kept.has(t.trial)).sort((a, b) => {
     const [u, v] = [column.of(a), column.of(b)];
     if (u === null || v === null) return (u === null) - (v === null) || a.trial - b.trial;
     return flip * (typeof u === "number" && typeof v === "number" ? u - v : String(u).localeCompare(String(v))) || a.trial - b.trial;
@@ -169,6 +169,7 @@ function charts(add) {
   if (isGood) add(isAny && R.rungs.length ? "s7" : "s12", "Parameter importance", `The share of the trials' order${IS_SINGLE ? ` by ${OBJ.name}` : ""} that each parameter explains: full colour by itself, light together with another; with a 90 % interval.`, (b) => drawImportance(b, importanceOf), ...choose((i) => { importanceOf = i; }));
   if (hasInsight("importance")) add("s12", "Effects", "The share of other trials that a trial beats, on average over everything else in the search space, with a 90 % band; last, how the strongest pair works together (stronger colour is better).", (b) => drawEffects(b, effectsOf), ...choose((i) => { effectsOf = i; }));
   if (isGood && R.early_rungs.looks.length) add("s12", "What early epochs foretold", `Rank agreement of the trials at an early epoch with a later one, with a 90 % interval, mended for those that were stopped in between; and whether the best would have been among the one in ${R.early_rungs.factor} that go on.`, drawEarly);
+  if (R.race && R.race.configurations.length) add("s12", "Folds and seeds", `${R.race.fits} fits of ${R.race.trials} trials. Means have the difficulty of folds taken out; a trial stops getting fits once it is clearly behind.`, (b) => b.replaceChildren(raceTable(R.race)));
   const hasVolume = R.hypervolume.length > 0;
   if (isGood && !IS_SINGLE) add(hasVolume ? "s7" : "s12", "Pareto front", `Gold: no other trial is better in every objective. Ringed: the compromise${wishText()}.`, drawPareto);
   if (isGood && hasVolume) add("s5", "Hypervolume", "How much of the box up to a little beyond the front's worst values is dominated.", drawHypervolume);
