@@ -10,7 +10,9 @@ from typing import Final
 
 from service.errors import TrackingError
 from service.tuning.tracking_cursor import Cursor
-from service.tuning.tracking_outbox import Delivery, Outbox, RunKey
+from service.tuning.tracking_outbox import Outbox
+from service.tuning.tracking_points import Delivery
+from service.tuning.tracking_runs import FitKey, RunKey, order_of, parent_of
 from service.tuning.tracking_store import MlflowStore, Run, UnavailableError
 
 log = logging.getLogger(__name__)
@@ -68,7 +70,7 @@ class Carrier:
         self.open()
         now = self._clock()
         broken: UnavailableError | None = None
-        for key in sorted(self._outbox.due, key=lambda k: -1 if k is None else k):
+        for key in sorted(self._outbox.due, key=order_of):
             delivery = self._outbox.due[key]
             age = now - self._first_seen.setdefault(key, now)
             self._ensure(key, delivery)
@@ -118,7 +120,7 @@ class Carrier:
         """Have a run to deliver to, unless somebody deleted it."""
         if key in self._runs or key in self._gone:
             return
-        if not delivery.is_new or None in self._gone:
+        if not delivery.is_new or (key is not None and parent_of(key) not in self._runs):
             self._gone.add(key)
             return
         if key in self._doubts and (found := self.store.runs(self._outbox.known.sweep_id, key).get(key)):
@@ -129,7 +131,7 @@ class Carrier:
     def _create(self, key: RunKey, delivery: Delivery) -> None:
         tags = {**delivery.tags, **self._outbox.identity(key)}
         if key is not None:
-            tags["mlflow.parentRunId"] = self._runs[None].run_id
+            tags["mlflow.parentRunId"] = self._runs[parent_of(key)].run_id
         try:
             self._runs[key] = self.store.create(delivery.start_ms, tags)
         except UnavailableError:
@@ -214,7 +216,8 @@ class Carrier:
 
     def _register(self) -> None:
         target, best = self._outbox.known.register_best_as, self._outbox.best
-        if target is None or best is None or best[0] not in self._runs:
+        key = None if best is None else self._outbox.key(best[0])
+        if target is None or best is None or key not in self._runs:
             return
         trial = best[0]
         name, _, alias = target.partition("@")
@@ -223,9 +226,9 @@ class Carrier:
         if chosen is None or not chosen.is_file():
             log.warning("trial %s has no checkpoint to register as %s", trial, target)
             return
-        run, place = self._runs[trial], f"checkpoints/{chosen.name}"
+        run, place = self._runs[key], f"checkpoints/{chosen.name}"
         self.store.upload(run, chosen, place)
-        tags = self._outbox.identity(trial) | {"tuneyard.epoch": str(_epoch_of(chosen))}
+        tags = self._outbox.identity(key) | {"tuneyard.epoch": str(_epoch_of(chosen))}
         self._forgiving(
             lambda: log.info(
                 "registered %s as version %s", target, self.store.register(name, alias or "candidate", run, place, tags)
@@ -243,4 +246,4 @@ def _epoch_of(path: Path) -> int:
 
 
 def _name(key: RunKey) -> str:
-    return "the sweep" if key is None else f"trial {key}"
+    return "the sweep" if key is None else f"trial {key.number if isinstance(key, FitKey) else key}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 from service.objective import Objectives, Observation
 from service.tuning.events import (
@@ -26,47 +26,14 @@ from service.tuning.events import (
     TrialProposed,
 )
 from service.tuning.history import best_epoch_of
+from service.tuning.tracking_folds import FoldRuns
 from service.tuning.tracking_names import clean_key, cut, metric_value, milliseconds, param_text, tag_text
+from service.tuning.tracking_points import Delivery, Point, RunStatus
+from service.tuning.tracking_runs import FitKey, RunKey, tags_of
 from service.tuning.tracking_subject import Subject, read_subject
 
-RunKey: TypeAlias = int | None  # a trial's number; None is the sweep itself
-RunStatus: TypeAlias = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
 _STATUS: Final[dict[str, RunStatus]] = {"completed": "FINISHED", "stopped": "FINISHED"}  # all else: FAILED
 _CAUSE: Final = 4000  # characters of a failure's cause that a tag keeps
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One value of one metric. Two equal points are one point, to MLflow too."""
-
-    key: str
-    value: float
-    timestamp_ms: int
-    step: int
-
-
-@dataclass(slots=True)
-class Delivery:
-    """What one run is owed; `since` is the oldest ledger record in it, `results` how many reports."""
-
-    since: int
-    start_ms: int
-    tags: dict[str, str] = field(default_factory=dict)
-    params: dict[str, str] = field(default_factory=dict)
-    points: list[Point] = field(default_factory=list)
-    status: RunStatus | None = None
-    end_ms: int | None = None
-    files: dict[str, str] = field(default_factory=dict)  # path under the storage -> path among the artifacts
-    texts: dict[str, str] = field(default_factory=dict)  # path among the artifacts -> content
-    results: int = 0
-    is_new: bool = False  # no run was made for it before
-
-    def carry(self, paths: tuple[str, ...]) -> None:
-        """Add files; checkpoints and logs keep a folder, everything else stands at the top where it is seen first."""
-        for path in paths:
-            top, name = path.split("/", 1)[0], path.rsplit("/", 1)[-1]
-            places = {"configs": "config.yaml", "checkpoints": f"checkpoints/{name}", "logs": f"logs/{name}"}
-            self.files[path] = places.get(top, name)
 
 
 @dataclass(slots=True)
@@ -101,6 +68,7 @@ class Outbox:
         self._live: dict[int, _Trial] = {}
         self._finals: dict[int, tuple[int, Observation]] = {}  # best epoch of every trial that may win
         self._record_losses: list[float] = []
+        self._folds: FoldRuns | None = None  # where trials are trained several times
 
     @property
     def cursor(self) -> int:
@@ -147,14 +115,19 @@ class Outbox:
         kept = [path for path in event.paths if path.endswith(".ckpt")]
         if event.trial is not None and kept:
             self.checkpoints[event.trial] = kept[-1]
-        self._delivery(event.trial, record).carry(event.paths)
+        self._delivery(None if event.trial is None else self.key(event.trial), record).carry(event.paths)
 
     def identity(self, key: RunKey) -> dict[str, str]:
         """The tags by which a run is found again."""
+        name = self.known.sweep_id if key is None else f"trial {key}"
+        if isinstance(key, FitKey) and self._folds is not None:
+            name = self._folds.name(key)
         tags = {"tuneyard.sweep_id": self.known.sweep_id, "mlflow.source.name": "tuneyard", "mlflow.source.type": "JOB"}
-        if key is None:
-            return {**tags, "tuneyard.kind": "sweep", "mlflow.runName": self.known.sweep_id}
-        return {**tags, "tuneyard.kind": "trial", "tuneyard.trial": str(key), "mlflow.runName": f"trial {key}"}
+        return {**tags, **tags_of(key), "mlflow.runName": name}
+
+    def key(self, number: int) -> RunKey:
+        """The run that trial `number` of the ledger reports to: with folds or seeds that of one fit."""
+        return number if self._folds is None else self._folds.key(number)
 
     @property
     def known(self) -> Subject:
@@ -181,6 +154,7 @@ class Outbox:
 
     def _start_sweep(self, record: Record, event: SweepStarted) -> None:
         self.subject = self._read(event)
+        self._folds = FoldRuns() if self.subject.is_raced else None
         delivery = self._delivery(None, record)
         delivery.is_new = True
         delivery.tags.update(self.subject.tags)
@@ -197,10 +171,21 @@ class Outbox:
 
     def _propose(self, record: Record, event: TrialProposed) -> None:
         self._live[event.trial] = _Trial(event.params)
-        delivery = self._delivery(event.trial, record)
+        tags = {"tuneyard.source": event.source, "tuneyard.seed": self.known.seed}
+        params = {clean_key(name): param_text(value) for name, value in event.params.items()}
+        if self._folds is not None:
+            key = self._folds.propose(event)
+            self._make(key, record, tags, {**params, **self._folds.params(event.trial)})
+            if event.repeats is not None:
+                self._stand(event.repeats, record, "RUNNING")
+                return
+        self._make(event.trial, record, tags, params)
+
+    def _make(self, key: RunKey, record: Record, tags: dict[str, str], params: dict[str, str]) -> None:
+        delivery = self._delivery(key, record)
         delivery.is_new = True
-        delivery.tags |= {"tuneyard.source": event.source, "tuneyard.seed": self.known.seed}
-        delivery.params.update({clean_key(name): param_text(value) for name, value in event.params.items()})
+        delivery.tags |= tags
+        delivery.params.update(params)
 
     def _start_attempt(self, record: Record, event: AttemptStarted) -> None:
         trial = self._live[event.trial]
@@ -208,10 +193,12 @@ class Outbox:
         changed = {name: value for name, value in event.params.items() if trial.params.get(name) != value}
         if not (changed or trial.is_paused):
             return
-        delivery = self._delivery(event.trial, record)
+        delivery = self._delivery(self.key(event.trial), record)
         if trial.is_paused:
             trial.is_paused = False
-            self._stand(event.trial, record, "RUNNING")
+            self._stand(self.key(event.trial), record, "RUNNING")
+            if self._folds is not None:
+                self._stand(self._folds.key(event.trial).of, record, "RUNNING")
         for name, value in changed.items():
             delivery.tags[clean_key(f"tuneyard.param.{name}")] = tag_text(param_text(value))
             before, now = _number(trial.params.get(name)), _number(value)
@@ -228,7 +215,7 @@ class Outbox:
         if event.epoch <= trial.epoch:
             return  # trained again after a fault: the first value stands
         trial.epoch, trial.seconds = event.epoch, event.seconds
-        delivery, at = self._delivery(event.trial, record), milliseconds(record.at)
+        delivery, at = self._delivery(self.key(event.trial), record), milliseconds(record.at)
         delivery.results += 1
         values = {clean_key(name): metric_value(v, diverged=event.diverged) for name, v in event.metrics.items()}
         values |= {clean_key(f"param/{name}"): value for name, value in trial.changed.items()}
@@ -256,10 +243,11 @@ class Outbox:
     def _end_attempt(self, record: Record, event: AttemptEnded) -> None:
         if event.cause:
             text = tag_text(f"{event.kind}: {cut(event.cause, _CAUSE)}")
-            self._delivery(event.trial, record).tags[f"tuneyard.attempt.{event.attempt}"] = text
+            self._delivery(self.key(event.trial), record).tags[f"tuneyard.attempt.{event.attempt}"] = text
 
     def _end_trial(self, record: Record, event: TrialEnded) -> None:
-        trial, delivery = self._live.pop(event.trial), self._delivery(event.trial, record)
+        key = self.key(event.trial)
+        trial, delivery = self._live.pop(event.trial), self._delivery(key, record)
         at = milliseconds(record.at)
         rung = max((r for r in self.known.rungs if r <= trial.epoch), default=0)
         delivery.tags |= {
@@ -278,7 +266,21 @@ class Outbox:
             for objective, loss in zip(self._objectives.objectives, seen.losses, strict=True):
                 value = metric_value(objective.value(loss), diverged=False)
                 delivery.points.append(Point(clean_key(f"best_{objective.name}"), value, at, epoch))
-        self._stand(event.trial, record, _STATUS.get(event.ending, "FAILED"), at)
+        self._stand(key, record, _STATUS.get(event.ending, "FAILED"), at)
+        if self._folds is not None:
+            self._end_fit(record, event, self._folds)
+
+    def _end_fit(self, record: Record, event: TrialEnded, folds: FoldRuns) -> None:
+        """What a fit's end says of its trial: its mean so far, and whether any of it is still trained."""
+        trial, at = folds.key(event.trial).of, milliseconds(record.at)
+        before = folds.complete(trial)
+        folds.end(event.trial, event.ending, self._finals.get(event.trial, (0, None))[1])
+        if folds.complete(trial) > before:
+            step, values = folds.metrics(trial, self._objectives)
+            self._delivery(trial, record).points += [Point(name, value, at, step) for name, value in values.items()]
+        if not folds.is_live(trial):
+            delivery = self._stand(trial, record, "FAILED" if folds.is_bad(trial) else "FINISHED", at)
+            delivery.tags |= {"tuneyard.ending": event.ending, "tuneyard.fits": str(folds.complete(trial))}
 
     def _pause(self, record: Record, event: SweepPaused) -> None:
         self.is_paused = True
@@ -287,13 +289,17 @@ class Outbox:
         self._stand(None, record, "SCHEDULED")
         for number, trial in self._live.items():
             trial.is_paused = True
+            self._stand(self.key(number), record, "SCHEDULED")
+        for number in self._folds.live() if self._folds is not None else ():
             self._stand(number, record, "SCHEDULED")
 
     def _end_sweep(self, record: Record, event: SweepEnded) -> None:
         self.is_over, self.is_paused = True, False
         at = milliseconds(record.at)
         for number in self._live:
-            self._stand(number, record, "KILLED", at).tags["tuneyard.ending"] = "interrupted"
+            self._stand(self.key(number), record, "KILLED", at).tags["tuneyard.ending"] = "interrupted"
+        for number in self._folds.live() if self._folds is not None else ():
+            self._stand(number, record, "KILLED", at)
         self._live.clear()
         delivery = self._delivery(None, record)
         delivery.tags |= {"tuneyard.state": event.ending, "tuneyard.reason": tag_text(event.reason)}
@@ -310,10 +316,12 @@ class Outbox:
         if not numbers:
             return
         seen = [self._finals[n][1] for n in numbers]
-        winner = numbers[self._objectives.order(seen)[0]]
+        raced = self._folds.winner() if self._folds is not None else None
+        winner = numbers[self._objectives.order(seen)[0]] if raced is None else raced.configuration
         epoch, best = self._finals[winner]
         self.best = (winner, epoch)
-        values = [f"{o.value(x):.6g}" for o, x in zip(self._objectives.objectives, best.losses, strict=True)]
+        losses = best.losses if raced is None else (raced.mean,)
+        values = [f"{o.value(x):.6g}" for o, x in zip(self._objectives.objectives, losses, strict=True)]
         delivery.tags |= {
             "tuneyard.best_trial": str(winner),
             "tuneyard.best_epoch": str(epoch),

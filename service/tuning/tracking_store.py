@@ -14,7 +14,8 @@ from typing import Any, Final, TypeVar
 
 from service.errors import TrackingError
 from service.tuning.tracking_names import MAX_TAG, cut
-from service.tuning.tracking_outbox import Point, RunKey
+from service.tuning.tracking_points import Point
+from service.tuning.tracking_runs import RunKey, key_of, tags_of
 from service.tuning.tracking_server import ENVIRONMENT
 
 _T = TypeVar("_T")
@@ -76,7 +77,7 @@ class MlflowStore:
         """The runs of the sweep (`is_all`), or of one trial, or the sweep's own; several where a reply was lost."""
         wanted = f"tags.`tuneyard.sweep_id` = '{sweep_id}'"
         if not is_all:
-            wanted += " AND tags.`tuneyard.kind` = 'sweep'" if key is None else f" AND tags.`tuneyard.trial` = '{key}'"
+            wanted += "".join(f" AND tags.`{name}` = '{value}'" for name, value in tags_of(key).items())
         found: dict[RunKey, list[Run]] = {}
         token: str | None = None
         while True:
@@ -84,8 +85,7 @@ class MlflowStore:
                 self._client.search_runs, [self.experiment_id], wanted, max_results=_PAGE, page_token=token or None
             )
             for item in page:
-                number = item.data.tags.get("tuneyard.trial")
-                owner = None if number is None else int(number)
+                owner = key_of(item.data.tags)
                 run = Run(item.info.run_id, item.info.artifact_uri, item.info.status, len(item.data.metrics))
                 found.setdefault(owner, []).append(run)
             token = page.token

@@ -25,6 +25,7 @@ class Subject:
     objectives: Objectives
     rungs: tuple[int, ...]
     register_best_as: str | None
+    is_raced: bool  # trials may be trained several times
     seed: str  # what seeds every trial's fit
     tags: dict[str, str]
     params: dict[str, str]
@@ -41,6 +42,7 @@ def read_subject(started: SweepStarted) -> Subject:
         objectives=spec.objectives,
         rungs=rungs_of(spec),
         register_best_as=spec.tracking.register_best_as,
+        is_raced=spec.evaluation.is_raced,
         seed=_trial_seed(spec),
         tags=_tags(started, spec),
         params=_params(spec),

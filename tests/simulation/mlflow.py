@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from service.errors import TrackingError
-from service.tuning.tracking_outbox import Point, RunKey
+from service.tuning.tracking_points import Point
+from service.tuning.tracking_runs import RunKey, key_of
 from service.tuning.tracking_store import Run, UnavailableError
 
 T = TypeVar("T")
@@ -69,7 +70,7 @@ class Client:
         def search() -> dict[RunKey, list[Run]]:
             found: dict[RunKey, list[Run]] = {}
             for run_id, run in self._server.runs.items():
-                owner = None if "tuneyard.trial" not in run.tags else int(run.tags["tuneyard.trial"])
+                owner = key_of(run.tags)
                 if run.tags["tuneyard.sweep_id"] == sweep_id and not run.is_deleted and (is_all or owner == key):
                     keys = len({point.key for point in run.points})
                     found.setdefault(owner, []).append(Run(run_id, "", run.status, keys))
