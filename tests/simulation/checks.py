@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
@@ -21,7 +22,7 @@ from service.tuning.history import History
 from service.tuning.ledger import read_ledger
 from service.tuning.retention import SPARE
 from tests.integration.mlflow_peer import expected_points
-from tests.simulation.mlflow import Server
+from tests.simulation.mlflow import Server, StoredRun
 from tests.simulation.training import Truth
 from tests.simulation.world import Machine
 
@@ -132,21 +133,54 @@ def _the_misbehaving_end_as_they_should(machine: Machine, records: list[Record],
 
 def _mlflow_is_exact(records: list[Record], server: Server) -> Iterator[str]:
     living = [run for run in server.runs.values() if not run.is_deleted]
-    trials = sorted(int(run.tags["tuneyard.trial"]) for run in living if "tuneyard.trial" in run.tags)
-    proposed = sorted(r.event.trial for r in records if isinstance(r.event, TrialProposed))
-    if trials != proposed:
-        yield f"MLflow has runs of trials {trials}, proposed were {proposed}"
-    if len(living) != len(trials) + 1:
-        yield f"MLflow has {len(living) - len(trials)} parent runs"
+    proposed = [r.event for r in records if isinstance(r.event, TrialProposed)]
+    is_raced = any("tuneyard.fit" in run.tags for run in living)
+    fits = sorted(number for run in living if (number := _fit_of(run.tags, is_raced=is_raced)) is not None)
+    trials = sorted(int(run.tags["tuneyard.trial"]) for run in living if run.tags["tuneyard.kind"] == "trial")
+    if fits != [e.trial for e in proposed]:
+        yield f"MLflow has runs of {fits}, proposed were {[e.trial for e in proposed]}"
+    if trials != [e.trial for e in proposed if e.repeats is None]:
+        yield f"MLflow has runs of trials {trials}, proposed were {[e.trial for e in proposed if e.repeats is None]}"
+    if len(living) != len(proposed) + 1 + (len(trials) if is_raced else 0):
+        yield f"MLflow has {len(living)} runs for {len(proposed)} fits of {len(trials)} trials"
+    yield from _means_are_exact(records, living) if is_raced else ()
     yield from (f"a run is {r.status}: {r.tags}" for r in living if r.status not in ("FINISHED", "FAILED"))
     stored: Counter[tuple[int, str, int, int]] = Counter()
     for run in living:
         for point in run.points:
-            if "tuneyard.trial" in run.tags and not point.key.startswith(("best_", "param/")):
-                stored[int(run.tags["tuneyard.trial"]), point.key, point.step, point.timestamp_ms] += 1
+            number = _fit_of(run.tags, is_raced=is_raced)
+            if number is not None and not point.key.startswith(("best_", "param/")):
+                stored[number, point.key, point.step, point.timestamp_ms] += 1
     expected = Counter((t, key, step, at) for t, key, step, at, _ in expected_points(records))
     if stored != expected:
         yield f"MLflow lacks {list(expected - stored)[:3]} and has {list(stored - expected)[:3]} too many"
+
+
+def _fit_of(tags: dict[str, str], *, is_raced: bool) -> int | None:
+    """Which trial of the ledger a run shows the curve of."""
+    name = "tuneyard.fit" if is_raced else "tuneyard.trial"
+    return int(tags[name]) if name in tags else None
+
+
+def _means_are_exact(records: list[Record], living: list[StoredRun]) -> Iterator[str]:
+    """Each trial's run has one mean for each of its fits that were complete, and the last one is that of all."""
+    first = {
+        e.trial: e.trial if e.repeats is None else e.repeats for r in records if isinstance(e := r.event, TrialProposed)
+    }
+    best: dict[int, float] = {}
+    means: dict[int, list[float]] = {}
+    for event in (r.event for r in records):
+        if isinstance(event, Reported):
+            best[event.trial] = min(best.get(event.trial, math.inf), event.metrics["loss"])
+        if isinstance(event, TrialEnded) and event.ending == "completed":
+            means.setdefault(first[event.trial], []).append(best[event.trial])
+    for run in living:
+        if run.tags["tuneyard.kind"] == "trial":
+            losses = means.get(int(run.tags["tuneyard.trial"]), [])
+            expected = {(i + 1, round(math.fsum(losses[: i + 1]) / (i + 1), 9)) for i in range(len(losses))}
+            stored = [(p.step, round(p.value, 9)) for p in run.points if p.key == "mean_loss"]
+            if sorted(stored) != sorted(expected):
+                yield f"MLflow has the means {sorted(stored)} of {run.tags['mlflow.runName']}, not {sorted(expected)}"
 
 
 def _nothing_is_left(machine: Machine, history: History) -> Iterator[str]:
