@@ -14,10 +14,10 @@ unexport PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX
 export PYTHONNOUSERSITE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check bench chaos fmt clean
+.PHONY: help venv demo test check bench bench-search chaos fmt clean
 
 help: ## List what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 # Debian without python3-venv has no ensurepip; the system's pip then fills the new environment.
 $(BIN)/python:
@@ -48,6 +48,9 @@ check: $(VENV)/.installed-dev ## Lint, types, architecture
 
 bench: $(VENV)/.installed-dev ## Measure what the project promises, beside plain Ray Tune (ARGS="--only name")
 	$(BIN)/python -m tests.benchmarks.run $(ARGS)
+
+bench-search: $(VENV)/.installed-dev ## Compare our search with its peers on real learning curves (ARGS="--full --jobs 2")
+	$(BIN)/python -m tests.benchmarks.search.run $(ARGS)
 
 chaos: $(VENV)/.installed-dev ## Do every fault of the README to real sweeps (REPEATS=1 JOBS=2 ONLY="F1 F4" BASELINE=1)
 	$(if $(ONLY)$(BASELINE),,$(BIN)/python -m tests.simulation.run --seeds $$(( 2000 * $(REPEATS) )))

@@ -1,0 +1,37 @@
+"""Every policy of the benchmark by its name: ours, and the peers'."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from tests.benchmarks.search.cells import Cell, Result
+from tests.benchmarks.search.own import OWN, Own
+
+FULL_SEEDS_OF_DEAR: Final = 3
+
+
+class Policy(Protocol):
+    """What runs a cell."""
+
+    @property
+    def version(self) -> str:
+        """Changes with whatever may change the results."""
+
+    @property
+    def is_dear(self) -> bool:
+        """Whether proposals cost so much real time that few seeds must do."""
+
+    def run(self, cell: Cell, budget: float) -> Result:
+        """The cell's result; `budget` in full trainings per worker."""
+
+
+def names() -> list[str]:
+    """The named policies, ours first."""
+    return [*OWN]
+
+
+def find(name: str) -> Policy:
+    """The policy called `name`, or the searcher and scheduler that it spells; SpecError where there are none."""
+    if name in OWN:
+        return OWN[name]
+    return Own.parse(name)

@@ -1,0 +1,87 @@
+"""The benchmark's results for people: a Markdown table and a plot of regret over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from tests.benchmarks.search.cells import Result
+from tests.benchmarks.search.scores import CONTROL, MOMENTS, SIGNIFICANT, Interval, Table, moment
+
+BUDGETS: Final = (1.0, 4.0, 16.0)
+
+
+def markdown(results: Sequence[Result], workers: Sequence[int], budget: float) -> str:
+    """One table for each number of workers."""
+    table = Table.of(results)
+    return "\n".join(_section(table.restricted(count), results, count, budget) for count in workers)
+
+
+def _section(table: Table, results: Sequence[Result], workers: int, budget: float) -> str:
+    budgets = [b for b in BUDGETS if b <= budget * (1 + 1e-9)]
+    counts = {name: len(table.regrets(name, budgets[-1])) for name in table.curves}
+    whole = [name for name, count in counts.items() if count == max(counts.values())]
+    ranks = {b: table.mean_ranks(whole, b) for b in budgets}
+    head = [
+        "policy", "cells", *(f"regret at {b:g}" for b in budgets), *(f"rank at {b:g}" for b in budgets),
+        "time to random's end", f"worse / better than {CONTROL}", "ms a trial",
+    ]  # fmt: skip
+    lines = [f"{workers} workers", "", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for name in sorted(table.curves, key=lambda n: table.mean_regret(n, budgets[-1])[0]):
+        took = [r.seconds / max(1, r.trials) for r in results if r.policy == name and r.workers == workers]
+        row = [
+            name, str(counts[name]), *(_shown(table.mean_regret(name, b)) for b in budgets),
+            *(_shown(ranks[b][name], 2) if name in ranks[b] else "" for b in budgets),
+            _shown(table.time_share(name, budgets[-1]), 2), _tested(table, name, budgets[-1]),
+            f"{1000 * np.mean(took):.0f}",
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(row)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _tested(table: Table, name: str, budget: float) -> str:
+    found = table.against(name, budget)
+    worse = sum(p < SIGNIFICANT and mean > 0 for mean, p in found.values())
+    better = sum(p < SIGNIFICANT and mean < 0 for mean, p in found.values())
+    return f"{worse} / {better} of {len(found)} tasks"
+
+
+def _shown(interval: Interval, digits: int = 3) -> str:
+    middle, low, high = interval
+    return "" if np.isnan(middle) else f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def plot(results: Sequence[Result], workers: Sequence[int], folder: Path) -> list[Path]:
+    """Mean regret over time, a picture for each number of workers; matplotlib comes with MLflow."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    written = []
+    for count in workers:
+        table = Table.of(results).restricted(count)
+        figure, axes = plt.subplots(figsize=(9, 5.5))
+        for i, name in enumerate(sorted(table.curves, key=lambda n: _last(table, n))):
+            mean = np.mean(list(table.curves[name].values()), axis=0)
+            style = {"linewidth": 2.6, "color": "black"} if name == "tuneyard" else {"linewidth": 1.3}
+            axes.plot(MOMENTS, mean, label=name, linestyle=["-", "--", ":"][i // 10 % 3], **style)
+        axes.set(xscale="log", yscale="log", xlabel="full trainings per worker", ylabel="mean normalised regret")
+        axes.set_xlim(MOMENTS[moment(1 / 16)], None)
+        axes.grid(visible=True, which="both", alpha=0.25)
+        axes.legend(fontsize=8, ncols=2)
+        axes.set_title(f"{count} workers")
+        path = folder / f"search-{count}.png"
+        figure.savefig(path, dpi=110, bbox_inches="tight")
+        plt.close(figure)
+        written.append(path)
+    return written
+
+
+def _last(table: Table, name: str) -> float:
+    curve = np.mean(list(table.curves[name].values()), axis=0)
+    known = curve[~np.isnan(curve)]
+    return float(known[-1]) if len(known) else np.inf
