@@ -23,7 +23,8 @@ def python_of(peer: str) -> Path:
     if not _is_ready(peer):
         sys.stderr.write(f"making the environment of {peer} …\n")
         venv.create(home, clear=True, with_pip=False)
-        _pip("--python", str(home / "bin" / "python"), "install", "--quiet", "-r", str(_requirements(peer)))
+        alone = ["--no-deps"] if _requirements(peer).read_text().startswith("# complete") else []
+        _pip("--python", str(home / "bin" / "python"), "install", "--quiet", *alone, "-r", str(_requirements(peer)))
         _mark_ready(peer)
     return home / "bin" / "python"
 

@@ -6,6 +6,7 @@ from typing import Final, Protocol
 
 from tests.benchmarks.search.cells import Cell, Result
 from tests.benchmarks.search.own import OWN, Own
+from tests.benchmarks.search.peer import PEERS
 
 FULL_SEEDS_OF_DEAR: Final = 3
 
@@ -27,11 +28,10 @@ class Policy(Protocol):
 
 def names() -> list[str]:
     """The named policies, ours first."""
-    return [*OWN]
+    return [*OWN, *PEERS]
 
 
 def find(name: str) -> Policy:
     """The policy called `name`, or the searcher and scheduler that it spells; SpecError where there are none."""
-    if name in OWN:
-        return OWN[name]
-    return Own.parse(name)
+    known: dict[str, Policy] = {**OWN, **PEERS}
+    return known[name] if name in known else Own.parse(name)
