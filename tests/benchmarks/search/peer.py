@@ -44,7 +44,7 @@ class Peer:
             op="init", space=[_bounds(name, p) for name, p in task.space.items()], epochs=task.epochs,
             seed=cell.seed, workers=cell.workers, options=self.options,
         )  # fmt: skip
-        simulation = _simulation(task, cell.workers, budget)
+        simulation = simulated(task, cell.workers, budget)
         decider = PeerDecider(process, simulation.history, task, budget * task.t_full_s)
         simulation.decider = cast("Decider", decider)
         return played(cell, budget, task, simulation, self.version)
@@ -149,7 +149,7 @@ class PeerDecider:
         return params
 
 
-def _simulation(task: tasks.CurveTask, workers: int, budget: float) -> Simulation:
+def simulated(task: tasks.CurveTask, workers: int, budget: float) -> Simulation:
     """A simulated sweep whose decider is still to be put in place of ours."""
     problem = Problem(task.space, OBJECTIVES, (task.epochs,))
     search, schedule = plugins.find("searchers", "random"), plugins.find("schedulers", "fifo")
@@ -181,6 +181,7 @@ PEERS: Final = {
     "Optuna TPE + halving": Peer("optuna5", {"sampler": "tpe", "pruner": "halving"}),
     "Optuna TPE + Hyperband": Peer("optuna5", {"sampler": "tpe", "pruner": "hyperband"}),
     "Optuna GP": Peer("optuna5", {"sampler": "gp"}, is_dear=True),
+    "Ax": Peer("ax", is_dear=True),
     "Syne Tune 0.16 ASHA": Peer("syne_tune_016", {"kind": "asha"}),
     "Syne Tune 0.16 BOHB": Peer("syne_tune_016", {"kind": "bohb"}),
     "Syne Tune 0.16 CQR": Peer("syne_tune_016", {"kind": "cqr"}, is_dear=True),

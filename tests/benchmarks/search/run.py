@@ -15,7 +15,8 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Final
 
-from tests.benchmarks.search import tasks
+from service import plugins
+from tests.benchmarks.search import latency, tasks
 from tests.benchmarks.search.cells import Cell, Result, Store
 from tests.benchmarks.search.policies import FULL_SEEDS_OF_DEAR, Policy, find, names
 from tests.benchmarks.search.show import markdown, plot
@@ -30,6 +31,9 @@ def main() -> int:
     given = _arguments()
     if given.list:
         print("\n".join(names()))
+        return 0
+    if given.latency is not None:
+        print(latency.table(given.latency or plugins.names("searchers")))
         return 0
     store = Store(given.results)
     chosen = given.policies or names()
@@ -117,6 +121,7 @@ def _arguments() -> argparse.Namespace:
     add("--keep", action="store_true", help="keep results of earlier versions of a policy")
     add("--only-table", action="store_true", help="run nothing")
     add("--list", action="store_true", help="the names of all policies")
+    add("--latency", nargs="*", metavar="SEARCHER", help="time proposals instead; of all searchers where none is named")
     add("--results", type=Path, default=RESULTS, help="the folder of results")
     add("--output", type=Path, help="a folder for the table and the plot")
     given = parser.parse_args()

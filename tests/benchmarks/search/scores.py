@@ -12,12 +12,13 @@ from typing import Final
 import numpy as np
 from scipy import stats
 
-from tests.benchmarks.search.cells import Cell, Result
+from tests.benchmarks.search.cells import Result
 
 REFERENCE: Final = "random"
 CONTROL: Final = "random+asha"
 RESAMPLES: Final = 2000
 SIGNIFICANT: Final = 0.05
+TINY: Final = 1e-9
 MOMENTS: Final = 4.0 ** (np.arange(-36, 25) / 12.0)  # 1/64 to 16 full trainings, with 1, 4 and 16 among them
 
 Problem = tuple[str, int, int]
@@ -53,15 +54,30 @@ class Table:
         """(mean over tasks, and its 95 % interval)."""
         return bootstrapped(self.regrets(policy, budget))
 
-    def mean_ranks(self, policies: Sequence[str], budget: float) -> dict[str, Interval]:
-        """The mean rank of each of `policies` over the problems that all of them solved; ties share their ranks."""
-        regrets = {name: self.regrets(name, budget) for name in policies}
-        common = sorted(set.intersection(*(set(found) for found in regrets.values()))) if regrets else []
+    def comparable(self, budget: float) -> tuple[list[str], list[Problem]]:
+        """Policies with every task that any has, and the problems that all of these have solved."""
+        solved = {name: set(self.regrets(name, budget)) for name in self.curves}
+        tasks = {problem[0] for found in solved.values() for problem in found}
+        policies = [name for name, found in solved.items() if {problem[0] for problem in found} == tasks]
+        return policies, sorted(set.intersection(*(solved[name] for name in policies))) if policies else []
+
+    def mean_ranks(self, budget: float) -> dict[str, Interval]:
+        """The mean rank of each comparable policy over the problems that all solved; ties share their ranks."""
+        policies, common = self.comparable(budget)
         if not common:
             return {}
-        values = np.array([[regrets[name][problem] for name in policies] for problem in common])
-        ranks = stats.rankdata(values, axis=1)
+        regrets = [self.regrets(name, budget) for name in policies]
+        ranks = stats.rankdata([[found[problem] for found in regrets] for problem in common], axis=1)
         return {name: bootstrapped(dict(zip(common, ranks[:, i], strict=True))) for i, name in enumerate(policies)}
+
+    def ratio(self, policy: str, other: str, budget: float) -> Interval:
+        """The mean regret of `policy` as a share of that of `other`, on the problems that both solved."""
+        own, theirs = self.regrets(policy, budget), self.regrets(other, budget)
+        both = {problem: np.array([own[problem], theirs[problem]]) for problem in sorted(set(own) & set(theirs))}
+        if not both:
+            return (np.nan, np.nan, np.nan)
+        means = resampled_means(both)
+        return _interval(means[:, 0] / np.maximum(means[:, 1], TINY))
 
     def time_share(self, policy: str, budget: float) -> Interval:
         """Time until the mean curve is where random search's ends, as a share of random search's own time."""
@@ -105,16 +121,14 @@ def resampled_means(values: Mapping[Problem, np.ndarray]) -> np.ndarray:
         by_task.setdefault(problem[0], []).append(values[problem])
     groups = [np.stack(found) for found in by_task.values()]
     rng = np.random.default_rng(0)
-    means = [np.mean([group.mean(axis=0) for group in groups], axis=0)]
-    for _ in range(RESAMPLES):
-        drawn = [groups[i] for i in rng.integers(len(groups), size=len(groups))]
-        means.append(np.mean([g[rng.integers(len(g), size=len(g))].mean(axis=0) for g in drawn], axis=0))
-    return np.array(means)
-
-
-def best_known(table: Table, cells: Iterable[Cell]) -> int:
-    """How many of `cells` are there."""
-    return sum(cell.problem in table.curves.get(cell.policy, {}) for cell in cells)
+    total = np.zeros((RESAMPLES, *groups[0].shape[1:]))
+    for _ in groups:  # as many tasks as there are, each time drawn anew, and so are its seeds
+        drawn = rng.integers(len(groups), size=RESAMPLES)
+        for i, group in enumerate(groups):
+            here = np.flatnonzero(drawn == i)
+            total[here] += group[rng.integers(len(group), size=(len(here), len(group)))].mean(axis=1)
+    plain = np.mean([group.mean(axis=0) for group in groups], axis=0)
+    return np.vstack([plain, total / len(groups)])
 
 
 def _interval(values: np.ndarray) -> Interval:
