@@ -128,7 +128,7 @@ def resampled_means(values: Mapping[Problem, np.ndarray]) -> np.ndarray:
             here = np.flatnonzero(drawn == i)
             total[here] += group[rng.integers(len(group), size=(len(here), len(group)))].mean(axis=1)
     plain = np.mean([group.mean(axis=0) for group in groups], axis=0)
-    return np.vstack([plain, total / len(groups)])
+    return np.concatenate([plain[None], total / len(groups)])
 
 
 def _interval(values: np.ndarray) -> Interval:

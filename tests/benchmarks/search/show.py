@@ -91,20 +91,26 @@ def plot(results: Sequence[Result], workers: Sequence[int], folder: Path) -> lis
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import LogLocator, ScalarFormatter
 
     written = []
     for count in workers:
         table = Table.of(results).restricted(count)
-        figure, axes = plt.subplots(figsize=(9, 5.5))
-        for i, name in enumerate(sorted(table.curves, key=lambda n: _last(table, n))):
+        figure, axes = plt.subplots(figsize=(10, 5.5))
+        axes.set_prop_cycle(color=[plt.colormaps["tab20"](i) for i in range(20)])
+        order = sorted(table.curves, key=lambda n: _last(table, n))
+        for i, name in enumerate(order):
             mean = np.mean(list(table.curves[name].values()), axis=0)
-            style = {"linewidth": 2.6, "color": "black"} if name == OURS else {"linewidth": 1.3}
-            axes.plot(MOMENTS, mean, label=name, linestyle=["-", "--", ":"][i // 10 % 3], **style)
+            style = {"linewidth": 3.0, "color": "black"} if name == OURS else {"linewidth": 1.4}
+            axes.plot(MOMENTS, mean, label=name, linestyle="--" if i % 2 else "-", **style)
         axes.set(xscale="log", yscale="log", xlabel="full trainings per worker", ylabel="mean normalised regret")
-        axes.set_xlim(MOMENTS[moment(1 / 16)], None)
+        axes.set(title=f"{count} workers", xlim=(MOMENTS[moment(1 / 16)], None))
+        axes.xaxis.set_major_locator(LogLocator(base=4))
+        axes.yaxis.set_minor_formatter(ScalarFormatter())
+        axes.yaxis.set_major_formatter(ScalarFormatter())
+        axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.grid(visible=True, which="both", alpha=0.25)
-        axes.legend(fontsize=8, ncols=2)
-        axes.set_title(f"{count} workers")
+        axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
         path = folder / f"search-{count}.png"
         figure.savefig(path, dpi=110, bbox_inches="tight")
         plt.close(figure)
