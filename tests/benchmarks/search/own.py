@@ -90,6 +90,7 @@ OWN: Final = {
     "random+asha": Own("random", "asha"),
     "sobol+asha-promotion": Own("sobol", "asha", {}, {"variant": "promotion"}),
     "random": Own("random", "fifo"),
+    "grid": Own("grid", "fifo"),
 }
 
 
