@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,7 +13,7 @@ import pytest
 from service.space import Params, Real, Space
 from service.tuning.decisions import Decider
 from service.tuning.events import AttemptStarted, Reported
-from tests.benchmarks.search.cells import Cell, Result, Store, incumbents
+from tests.benchmarks.search.cells import Cell, Result, Store, fronts, incumbents
 from tests.benchmarks.search.own import Own
 from tests.benchmarks.search.peer import PeerDecider, Process, simulated
 from tests.benchmarks.search.scores import Table
@@ -77,6 +78,15 @@ def test_what_comes_after_the_budget_does_not_count() -> None:
     steps = incumbents(task(), own.records, 0.8 * 8.0)
     assert [time for time, _ in steps] == pytest.approx([0.25, 0.5, 0.75])
     assert [regret for _, regret in steps] == pytest.approx([1.0, 0.5, 0.33333])
+
+
+def test_two_objectives_are_scored_by_what_their_front_leaves_undominated() -> None:
+    both = replace(task(), is_double=True)
+    own = Own("grid", "fifo", {"points": 2}).simulation(both, 0, 1, 1.0)
+    own.run()
+    steps = fronts(both, own.records, 8.0)
+    # every epoch takes the usual time, which is half of the square: the rest is the error
+    assert [left for _, left in steps] == pytest.approx([1.0, 0.75, 1 - 0.5 * 2 / 3, 0.625], abs=1e-4)
 
 
 def test_regret_is_true_though_the_incumbent_is_what_was_observed() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from service.objective import Observation
 from service.tuning.events import AttemptStarted, Params, Record, Reported, TrialProposed
 from tests.benchmarks.search.tasks import METRIC, CurveTask
 
@@ -81,6 +82,42 @@ def incumbents(task: CurveTask, records: Iterable[Record], budget_s: float) -> l
         regret = round(task.regret(params[event.trial], event.epoch), DIGITS)
         steps.append((round(at / task.t_full_s, DIGITS), regret))
     return steps
+
+
+def fronts(task: CurveTask, records: Iterable[Record], budget_s: float) -> list[tuple[float, float]]:
+    """(time, what of the unit square the Pareto front leaves undominated) whenever the observed front changes.
+
+    The front is that of all epochs observed so far; its area is computed from their true values.
+    """
+    params: dict[int, Params] = {}
+    steps: list[tuple[float, float]] = []
+    front: list[tuple[Observation, tuple[float, float]]] = []
+    for record in records:
+        event, at = record.event, record.at - 1.0
+        if isinstance(event, TrialProposed | AttemptStarted):
+            params[event.trial] = event.params
+        if not isinstance(event, Reported) or at > budget_s * (1 + 1e-9):
+            continue
+        seen = task.objectives.observe(event.metrics)
+        if any(known.dominates(seen) or known == seen for known, _ in front):
+            continue
+        own = params[event.trial]
+        true = (task.regret(own, event.epoch), task.share(own, event.epoch))
+        front = [(known, place) for known, place in front if not seen.dominates(known)] + [(seen, true)]
+        left = round(1.0 - _area([place for _, place in front]), DIGITS)
+        if not steps or left != steps[-1][1]:
+            steps.append((round(at / task.t_full_s, DIGITS), left))
+    return steps
+
+
+def _area(points: Iterable[tuple[float, float]]) -> float:
+    """Of the unit square, what `points` dominate."""
+    area, right = 0.0, 1.0
+    for first, second in sorted(((min(1.0, max(0.0, b)), min(1.0, max(0.0, a))) for a, b in points)):
+        if second < right:
+            area += (1.0 - first) * (right - second)
+            right = second
+    return area
 
 
 class Store:

@@ -39,12 +39,11 @@ def add_curves_runtime() -> None:
         sys.path.append(str(home))
 
 
-def version_of(peer: str) -> str:
+def version_of(peer: str, driver: str) -> str:
     """Changes with what is pinned for `peer` and with its driver."""
     digest = hashlib.sha256()
-    for path in sorted(PEERS.joinpath(peer).iterdir()):
-        if path.is_file():
-            digest.update(path.read_bytes())
+    for path in (PEERS / peer / f"{driver}.py", _requirements(peer)):
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:10]
 
 

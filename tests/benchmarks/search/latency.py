@@ -13,16 +13,17 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from service import plugins
+from service.objective import Objective, Objectives
 from service.space import Params, Real, Space
 from service.tuning.events import Record, Reported, TrialProposed
 from service.tuning.history import History
 from service.tuning.strategy import Problem
-from tests.benchmarks.search.own import OBJECTIVES
 from tests.benchmarks.search.tasks import METRIC
 from tests.simulator import Curves, Simulation
 
 OBSERVATIONS: Final = (10, 100, 1000, 5000)
 DIMENSIONS: Final = (5, 20, 50)
+OBJECTIVES: Final = Objectives((Objective(METRIC),))
 EPOCHS: Final = 27
 PROPOSALS: Final = 5  # timed after the first
 

@@ -11,15 +11,13 @@ from typing import Any, Final, Self
 import yaml
 
 from service import plugins
-from service.objective import Objective, Objectives
 from service.spec_sections import SchedulerSection, SearchSection
 from service.tuning.strategy import Problem
 from tests.benchmarks.search import tasks
-from tests.benchmarks.search.cells import Cell, Result, incumbents
+from tests.benchmarks.search.cells import Cell, Result, fronts, incumbents
 from tests.benchmarks.search.environments import ROOT
 from tests.simulator import Simulation
 
-OBJECTIVES: Final = Objectives((Objective(tasks.METRIC),))
 DECIDED_BY: Final = ("service/tuning/**/*.py", "service/space.py", "service/distributions.py", "service/objective.py")
 NOT_DECIDED_BY: Final = ("report", "track", "trial", "tune_", "lightning", "signature", "ray_", "storage", "taking")
 
@@ -53,9 +51,9 @@ class Own:
         """The sweep on `task`, ready to run; `budget` in full trainings per worker."""
         search, schedule = plugins.find("searchers", self.searcher), plugins.find("schedulers", self.scheduler)
         options = schedule.Options(max_epochs=task.epochs, **self.scheduler_options)
-        problem = Problem(task.space, OBJECTIVES, tuple(schedule.rungs(options)), seed)
+        problem = Problem(task.space, task.objectives, tuple(schedule.rungs(options)), seed)
         return Simulation(
-            OBJECTIVES,
+            task.objectives,
             search.build(search.Options(**self.search_options), problem),
             schedule.build(options, problem),
             task.simulated(),
@@ -72,6 +70,7 @@ class Own:
 
 def played(cell: Cell, budget: float, task: tasks.CurveTask, simulation: Simulation, version: str) -> Result:
     """Runs `simulation` and keeps what counts; RuntimeError where a part of it failed on the way."""
+    scored = fronts if task.is_double else incumbents
     began = time.perf_counter()
     history = simulation.run()
     took = time.perf_counter() - began
@@ -80,7 +79,7 @@ def played(cell: Cell, budget: float, task: tasks.CurveTask, simulation: Simulat
         raise RuntimeError(msg)
     return Result(
         cell.policy, cell.task, cell.seed, cell.workers, budget, version, len(history.trials), history.epochs_trained,
-        round(took, 2), tuple(incumbents(task, simulation.records, budget * task.t_full_s)),
+        round(took, 2), tuple(scored(task, simulation.records, budget * task.t_full_s)),
     )  # fmt: skip
 
 

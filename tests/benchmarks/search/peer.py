@@ -17,7 +17,7 @@ from service.tuning.history import History, Status
 from service.tuning.strategy import Problem
 from tests.benchmarks.search import environments, tasks
 from tests.benchmarks.search.cells import Cell, Result
-from tests.benchmarks.search.own import OBJECTIVES, played
+from tests.benchmarks.search.own import played
 from tests.simulator import Simulation
 
 THREADS: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -30,16 +30,17 @@ class Peer:
     folder: str
     options: dict[str, Any] = field(default_factory=dict)
     is_dear: bool = False
+    driver: str = "driver"
 
     @property
     def version(self) -> str:
         """Changes with the driver and with what is pinned."""
-        return environments.version_of(self.folder)
+        return environments.version_of(self.folder, self.driver)
 
     def run(self, cell: Cell, budget: float) -> Result:
         """The cell's result."""
         task = tasks.load(cell.task, cell.seed)
-        process = _process(self.folder)
+        process = _process(self.folder, self.driver)
         process.ask(
             op="init", space=[_bounds(name, p) for name, p in task.space.items()], epochs=task.epochs,
             seed=cell.seed, workers=cell.workers, options=self.options,
@@ -53,14 +54,14 @@ class Peer:
 class Process:
     """A peer's driver, alive for as many cells as this process runs; RuntimeError holds what it failed with."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, driver: str) -> None:
         python = environments.python_of(folder)
         environments.FOLDER.joinpath("logs").mkdir(exist_ok=True)
         environment = {**os.environ, **THREADS, "PYTHONPATH": str(environments.ROOT), "PYTHONNOUSERSITE": "1"}
         reading, writing = os.pipe()
         with environments.FOLDER.joinpath("logs", f"{folder}.log").open("a") as log:
             self._child = subprocess.Popen(
-                [str(python), "-W", "ignore", "-m", f"tests.benchmarks.peers.{folder}.driver", str(writing)],
+                [str(python), "-W", "ignore", "-m", f"tests.benchmarks.peers.{folder}.{driver}", str(writing)],
                 stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=(writing,), text=True,
                 cwd=environments.ROOT, env=environment,
             )  # fmt: skip
@@ -122,7 +123,8 @@ class PeerDecider:
         number, attempt, theirs = arrival.trial, arrival.attempt, self._theirs[arrival.trial]
         action: Action = "stop"
         if elapsed_s < self.wall_clock_s:
-            value = arrival.metrics[tasks.METRIC]
+            values = [arrival.metrics[name] for name in self.task.objectives.metrics]
+            value = values if self.task.is_double else values[0]
             answer = self.process.ask(op="report", trial=theirs, epoch=arrival.epoch, value=value, now=elapsed_s)
             action = "stop" if arrival.epoch >= self.task.epochs else answer["decision"]
         report = Reported(
@@ -151,10 +153,10 @@ class PeerDecider:
 
 def simulated(task: tasks.CurveTask, workers: int, budget: float) -> Simulation:
     """A simulated sweep whose decider is still to be put in place of ours."""
-    problem = Problem(task.space, OBJECTIVES, (task.epochs,))
+    problem = Problem(task.space, task.objectives, (task.epochs,))
     search, schedule = plugins.find("searchers", "random"), plugins.find("schedulers", "fifo")
     return Simulation(
-        OBJECTIVES,
+        task.objectives,
         search.build(search.Options(), problem),
         schedule.build(schedule.Options(max_epochs=task.epochs), problem),
         task.simulated(),
@@ -169,8 +171,8 @@ def _bounds(name: str, p: Any) -> dict[str, Any]:  # noqa: ANN401  # Real or Int
 
 
 @cache
-def _process(folder: str) -> Process:
-    return Process(folder)
+def _process(folder: str, driver: str) -> Process:
+    return Process(folder, driver)
 
 
 PEERS: Final = {
@@ -189,4 +191,9 @@ PEERS: Final = {
     "Syne Tune 0.13 MOBSTER": Peer("syne_tune_013", {"kind": "mobster"}, is_dear=True),
     "Syne Tune 0.13 HyperTune": Peer("syne_tune_013", {"kind": "hypertune"}, is_dear=True),
     "Syne Tune 0.13 DyHPO": Peer("syne_tune_013", {"kind": "dyhpo"}, is_dear=True),
+}
+
+TWO_OBJECTIVES: Final = {
+    "Syne Tune 0.16 MOASHA": Peer("syne_tune_016", driver="moasha"),
+    "Optuna NSGA-II": Peer("optuna5", driver="nsga2"),
 }

@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 from tests.benchmarks.search.cells import Cell, Result
 from tests.benchmarks.search.own import OWN, Own
-from tests.benchmarks.search.peer import PEERS
+from tests.benchmarks.search.peer import PEERS, TWO_OBJECTIVES
 
 FULL_SEEDS_OF_DEAR: Final = 3
 
@@ -26,12 +26,12 @@ class Policy(Protocol):
         """The cell's result; `budget` in full trainings per worker."""
 
 
-def names() -> list[str]:
+def names(*, two_objectives: bool = False) -> list[str]:
     """The named policies, ours first."""
-    return [*OWN, *PEERS]
+    return [*(name for name in OWN if name != "grid"), *TWO_OBJECTIVES] if two_objectives else [*OWN, *PEERS]
 
 
 def find(name: str) -> Policy:
     """The policy called `name`, or the searcher and scheduler that it spells; SpecError where there are none."""
-    known: dict[str, Policy] = {**OWN, **PEERS}
+    known: dict[str, Policy] = {**OWN, **PEERS, **TWO_OBJECTIVES}
     return known[name] if name in known else Own.parse(name)

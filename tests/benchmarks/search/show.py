@@ -11,6 +11,7 @@ import numpy as np
 from tests.benchmarks.search.cells import Result
 from tests.benchmarks.search.peer import PEERS
 from tests.benchmarks.search.scores import CONTROL, MOMENTS, SIGNIFICANT, Interval, Table, moment
+from tests.benchmarks.search.tasks import TWO
 
 BUDGETS: Final = (1.0, 4.0, 16.0)
 OURS: Final = "tuneyard"
@@ -29,7 +30,7 @@ def _section(table: Table, results: Sequence[Result], workers: int, budget: floa
     ranks = {b: table.mean_ranks(b) for b in budgets}
     common = len(table.comparable(budgets[-1])[1])
     head = [
-        "policy", "cells", *(f"regret at {b:g}" for b in budgets), *(f"rank at {b:g}" for b in budgets),
+        "policy", "cells", *(f"{_scored(results)} at {b:g}" for b in budgets), *(f"rank at {b:g}" for b in budgets),
         "ours is so much of it", "time to random's end", f"worse / better than {CONTROL}", "ms a trial",
     ]  # fmt: skip
     lines = [
@@ -73,6 +74,10 @@ def _bar(text: str, value: float, most: float) -> str:
     return f"- {'kept' if value <= most else 'not kept'}: {text} {value:.3g}, at most {most:.3g}"
 
 
+def _scored(results: Sequence[Result]) -> str:
+    return "undominated" if results[0].task.endswith(TWO) else "regret"
+
+
 def _tested(table: Table, name: str, budget: float) -> str:
     found = table.against(name, budget)
     worse = sum(p < SIGNIFICANT and mean > 0 for mean, p in found.values())
@@ -103,7 +108,7 @@ def plot(results: Sequence[Result], workers: Sequence[int], folder: Path) -> lis
             mean = np.mean(list(table.curves[name].values()), axis=0)
             style = {"linewidth": 3.0, "color": "black"} if name == OURS else {"linewidth": 1.4}
             axes.plot(MOMENTS, mean, label=name, linestyle="--" if i % 2 else "-", **style)
-        axes.set(xscale="log", yscale="log", xlabel="full trainings per worker", ylabel="mean normalised regret")
+        axes.set(xscale="log", yscale="log", xlabel="full trainings per worker", ylabel=f"mean {_scored(results)}")
         axes.set(title=f"{count} workers", xlim=(MOMENTS[moment(1 / 16)], None))
         axes.xaxis.set_major_locator(LogLocator(base=4))
         axes.yaxis.set_minor_formatter(ScalarFormatter())

@@ -14,11 +14,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from service.objective import Objective, Objectives
 from service.space import Integer, Params, Real, Space
 from tests.benchmarks.search import environments
 from tests.simulator import Curves
 
 METRIC: Final = "loss"
+SECONDS: Final = "epoch_s"
+TWO: Final = " & seconds"  # ends the name of a task that also wants epochs to be short
+MOST_SECONDS: Final = 2.0  # full trainings: beyond, a configuration counts as useless
 SHORT_TASKS: Final = (
     "lcbench:7593",
     "lcbench:126026",
@@ -37,6 +41,7 @@ class CurveTask:
     seed: int
     curves: Any
     space: Space
+    is_double: bool = False
     _known: dict[tuple[float, ...], Any] = field(default_factory=dict)
 
     @property
@@ -47,6 +52,11 @@ class CurveTask:
     def t_full_s(self) -> float:
         return float(self.curves.t_full)
 
+    @property
+    def objectives(self) -> Objectives:
+        """The loss, and in a double task the mean seconds of an epoch."""
+        return Objectives((Objective(METRIC), Objective(SECONDS)) if self.is_double else (Objective(METRIC),))
+
     def curve(self, params: Params) -> Any:  # noqa: ANN401  # a Curve of the shared file
         """The whole curve of `params`, with `observed`, `true` and `seconds` by epoch."""
         key = tuple(float(params[name]) for name in self.space)
@@ -54,8 +64,18 @@ class CurveTask:
             self._known[key] = self.curves.evaluate(params, self.seed)
         return self._known[key]
 
-    def observed(self, params: Params, epoch: int) -> float:
-        return float(self.curve(params).observed[epoch - 1])
+    def metrics(self, params: Params, epoch: int) -> dict[str, float]:
+        """What a searcher sees of `epoch`."""
+        seen = {METRIC: float(self.curve(params).observed[epoch - 1])}
+        return {**seen, SECONDS: self.epoch_s(params, epoch)} if self.is_double else seen
+
+    def epoch_s(self, params: Params, epoch: int) -> float:
+        """Mean seconds of the epochs up to `epoch`."""
+        return float(self.curve(params).seconds[epoch - 1]) / epoch
+
+    def share(self, params: Params, epoch: int) -> float:
+        """0 where an epoch takes no time, 1 where a full training would take `MOST_SECONDS` usual ones."""
+        return self.epoch_s(params, epoch) * self.epochs / self.t_full_s / MOST_SECONDS
 
     def regret(self, params: Params, epoch: int) -> float:
         """0 at the best reachable value, 1 at a median random configuration's final value."""
@@ -69,13 +89,14 @@ class CurveTask:
 
     def simulated(self) -> Curves:
         """The same as the simulator wants it."""
-        return Curves(lambda params, epoch: {METRIC: self.observed(params, epoch)}, self.seconds)
+        return Curves(self.metrics, self.seconds)
 
 
 def load(name: str, seed: int) -> CurveTask:
-    """The task called `name`; KeyError where there is none."""
-    curves = _module().load(name)
-    return CurveTask(name, seed, curves, Space({p.name: _parameter(p) for p in curves.parameters}))
+    """The task called `name`, where that ends with `TWO` with two objectives; KeyError where there is none."""
+    curves = _module().load(name.removesuffix(TWO))
+    space = Space({p.name: _parameter(p) for p in curves.parameters})
+    return CurveTask(name, seed, curves, space, name.endswith(TWO))
 
 
 def names() -> list[str]:
