@@ -121,9 +121,11 @@ def test_ranks_are_over_the_cells_that_all_have() -> None:
 
 
 def test_time_to_the_end_of_random_search_is_a_share_of_its_own_time() -> None:
-    table = Table.of([result("random", 0, [(0.5, 0.9), (2.0, 0.3)]), result("fast", 0, [(0.25, 0.2)])])
+    known = {"random": [(0.5, 0.9), (2.0, 0.3)], "fast": [(0.25, 0.2)], "worse": [(0.25, 0.4)]}
+    table = Table.of([result(name, 0, steps) for name, steps in known.items()])
     assert table.time_share("fast", 4.0)[0] == pytest.approx(0.125, rel=0.01)
     assert table.time_share("random", 4.0)[0] == 1.0
+    assert table.time_share("worse", 4.0) == (np.inf, np.inf, np.inf)
 
 
 def test_a_significant_difference_needs_seeds() -> None:

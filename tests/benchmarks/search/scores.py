@@ -80,7 +80,7 @@ class Table:
         return _interval(means[:, 0] / np.maximum(means[:, 1], TINY))
 
     def time_share(self, policy: str, budget: float) -> Interval:
-        """Time until the mean curve is where random search's ends, as a share of random search's own time."""
+        """Time until the mean curve is where random search ends, as a share of its own time; inf if it never is."""
         own, other = self.curves.get(policy, {}), self.curves.get(REFERENCE, {})
         place = moment(budget)
         both = {
@@ -132,7 +132,7 @@ def resampled_means(values: Mapping[Problem, np.ndarray]) -> np.ndarray:
 
 
 def _interval(values: np.ndarray) -> Interval:
-    low, high = np.quantile(values[1:], [0.025, 0.975])
+    low, high = np.quantile(values[1:], [0.025, 0.975], method="nearest")  # inf has no neighbours
     return float(values[0]), float(low), float(high)
 
 
@@ -144,9 +144,9 @@ def _time_share(both: np.ndarray) -> float:
 
 
 def _first(curve: np.ndarray, moments: np.ndarray, level: float) -> float:
-    """When `curve` falls to `level`; the end of time where it never does, which flatters nobody but the slowest."""
+    """When `curve` falls to `level`; inf where it never does."""
     reached = np.flatnonzero(curve <= level + 1e-12)
-    return float(moments[reached[0]] if len(reached) else moments[-1])
+    return float(moments[reached[0]]) if len(reached) else np.inf
 
 
 def _wilcoxon(differences: Sequence[float]) -> float:

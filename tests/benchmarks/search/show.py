@@ -87,7 +87,8 @@ def _tested(table: Table, name: str, budget: float) -> str:
 
 def _shown(interval: Interval, digits: int = 3) -> str:
     middle, low, high = interval
-    return "" if np.isnan(middle) else f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+    texts = ["never" if np.isinf(value) else f"{value:.{digits}f}" for value in (middle, low, high)]
+    return "" if np.isnan(middle) else f"{texts[0]} ({texts[1]} to {texts[2]})"
 
 
 def plot(results: Sequence[Result], workers: Sequence[int], folder: Path) -> list[Path]:
