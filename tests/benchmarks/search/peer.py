@@ -21,6 +21,7 @@ from tests.benchmarks.search.own import played
 from tests.simulator import Simulation
 
 THREADS: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+REPEATABLE: Final = {"PYTHONHASHSEED": "0", "PYTHONNOUSERSITE": "1"}  # some peers walk through sets
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Process:
     def __init__(self, folder: str, driver: str) -> None:
         python = environments.python_of(folder)
         environments.FOLDER.joinpath("logs").mkdir(exist_ok=True)
-        environment = {**os.environ, **THREADS, "PYTHONPATH": str(environments.ROOT), "PYTHONNOUSERSITE": "1"}
+        environment = {**os.environ, **THREADS, **REPEATABLE, "PYTHONPATH": str(environments.ROOT)}
         reading, writing = os.pipe()
         with environments.FOLDER.joinpath("logs", f"{folder}.log").open("a") as log:
             self._child = subprocess.Popen(
