@@ -139,7 +139,7 @@ Sources = Annotated[
 class SearchSection(Section):
     """Which searcher proposes configurations; its own options stand beside the name."""
 
-    name: str = "tpe"
+    name: str = "bayes"
     """The searcher."""
     start_from_defaults: bool = True
     """Whether the first trial takes the values that `base` or `fit` gives to the parameters."""

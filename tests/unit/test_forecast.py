@@ -38,7 +38,7 @@ SPACE = Space(
 def some_points(count: int = 25, dimension: int = 3, seed: int = 0) -> tuple[Points, np.ndarray]:
     rng = np.random.default_rng(seed)
     trial = np.sort(rng.integers(0, count // 3, count))
-    points = Points(rng.random((count // 3, dimension)), trial, rng.random(count), rng.integers(1, 4, count).astype(float))
+    points = Points(rng.random((count // 3, dimension)), trial, rng.random(count), np.ones(count) * 2)
     return points, rng.standard_normal(count)
 
 

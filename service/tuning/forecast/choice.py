@@ -26,9 +26,10 @@ from service.tuning.strategy import Problem
 
 UNIFORM, NEAR, CENTRES = 200, 200, 8  # candidates anywhere and near the trials that are expected to end best
 SCREENED: Final = 96  # of them go on by their mean, and half as many by chance
-ROUNDS, KEPT, REFINED = 2, 6, 80  # then the best are varied, ever more finely
+ROUNDS, KEPT, REFINED, JUMPS = 5, 3, 160, 40  # then the best are varied, ever more finely
 RANDOM_SHARE: Final = 0.05  # of the proposals, so that no part of the space is left out for good
 BEHIND, LEAST_BETTER = 0.5, 3  # of the trials at the same epoch
+NEW_COST: Final = 3.0  # a new configuration has to promise so many times as much: the forecast is keen on novelty
 HOPELESS: Final = 4.0  # standard deviations between what a trial would come to and the best so far
 FAR: Final = 1e3  # standard deviations from which the tail is told by its first term
 NODES: Final = 16  # of the Gauss-Hermite rule
@@ -138,7 +139,7 @@ def _new(view: _View) -> tuple[Params, float]:
     """The new configuration that promises most, and how much."""
     time = float(view.source.times(np.array([float(view.horizon)]))[0])
     units, beliefs = candidates(view.source, view.state, view.process, time, view.rng)
-    promises = view.promise(beliefs, float(view.horizon))
+    promises = view.promise(beliefs, view.horizon * NEW_COST)
     i = int(np.argmax(promises))
     return view.source.features.params(units[i]), float(promises[i])
 
@@ -157,7 +158,8 @@ def candidates(
     belief = process.of_new(features.of(units), time)
     for turn in range(ROUNDS):
         kept = np.argsort(-log_expected_improvement(belief, best), kind="stable")[:KEPT]
-        near = features.canonical(features.neighbours(units[kept], REFINED, rng, 0.5 ** (turn + 1)))
+        steps = features.steps(units[kept], REFINED, rng)
+        near = features.canonical(np.concatenate([steps, features.neighbours(units[kept], JUMPS, rng, 0.5**turn)]))
         units = np.concatenate([units[kept], near])
         belief = belief.take(kept).joined(process.of_new(features.of(near), time))
     return units, belief

@@ -13,6 +13,8 @@ from service.space import Choice, Parameter, Params, Space
 
 Floats = NDArray[np.float64]
 MAX_SNAPPED: Final = 64  # whole numbers with more values than this count as continuous
+STEP_SIZES: Final = (0.25, 0.08, 0.025)
+MAX_VALUES: Final = 8  # of a coordinate with few values that a step tries
 DRAWN_SHARE: Final = 0.5  # of the moves of a parameter with few values
 WIDEST, NARROWEST = 0.5, 0.01  # of the unit interval: how far a neighbour's coordinate may lie
 
@@ -74,6 +76,30 @@ class Features:
                 is_drawn = rng.random(count) < DRAWN_SHARE
                 steps[:, k] = np.where(is_drawn, rng.random(count) - found[:, k], steps[:, k])
         return np.asarray(np.clip(found + is_moved * steps, 0.0, 1.0))
+
+    def steps(self, centres: Floats, most: int, rng: np.random.Generator) -> Floats:
+        """Points that differ from a centre in one coordinate: both its ends, steps of all sizes, each of few values.
+
+        At most `most` of them, drawn evenly.
+        """
+        found = []
+        for k, places in enumerate(self._snaps):
+            values = self._moves(np.nan_to_num(centres[:, k], nan=0.5), places)
+            moved = np.repeat(centres, values.shape[1], axis=0)
+            moved[:, k] = values.ravel()
+            found.append(moved)
+        every = np.concatenate(found)
+        return every if len(every) <= most else every[np.sort(rng.permutation(len(every))[:most])]
+
+    @staticmethod
+    def _moves(at: Floats, places: Floats | None) -> Floats:
+        """The values that a coordinate is moved to, one row for each of its values `at`."""
+        if places is not None:
+            some = np.unique(np.linspace(0, len(places) - 1, MAX_VALUES).round().astype(np.intp))
+            return np.tile(places[some], (len(at), 1))
+        ends = np.tile([0.0, 1.0], (len(at), 1))
+        near = np.array([sign * size for size in STEP_SIZES for sign in (-1, 1)])
+        return np.concatenate([ends, np.clip(at[:, None] + near[None], 0.0, 1.0)], axis=1)
 
     @staticmethod
     def _nearest(known: Floats, places: Floats) -> NDArray[np.intp]:

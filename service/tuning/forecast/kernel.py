@@ -21,10 +21,10 @@ Places = NDArray[np.intp]
 SQRT5: Final = math.sqrt(5.0)
 NUGGET: Final = 1e-3  # of the variance: no loss is known more exactly than this
 COMMON, LEVEL, SHAPE, OWN_LEVEL, OWN_SHAPE, NOISE, TIME = range(7)  # after the length scales, logarithms all
-PRIOR_MEDIANS: Final = (0.5, 0.5, 1.0, 0.05, 0.1, 0.02, 1.2)
+PRIOR_MEDIANS: Final = (0.5, 1.0, 0.5, 0.01, 0.01, 0.005, 1.2)
 PRIOR_SPREADS: Final = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.4)
-LENGTH_MEDIAN: Final = math.exp(math.sqrt(2.0))  # times the root of the dimension
-LENGTH_SPREAD: Final = math.sqrt(3.0)
+LENGTH_MEDIAN: Final = 0.5  # times the root of the dimension
+LENGTH_SPREAD: Final = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,8 @@ class Covariance:
         self._lengths = np.exp(theta[: self.dimension])[groups]
         scales = np.exp(theta[self.dimension :]).tolist()
         self.common, self.level, self.shape, self.own_level, self.own_shape, self.noise, self._time = scales
-        self.total = self.common + self.level + self.shape + self.own_level + self.own_shape
+        self.shared = self.common + self.level + self.shape
+        self.total = self.shared + self.own_level + self.own_shape
 
     def scaled(self, features: Floats) -> Floats:
         """Features in units of the length scales."""

@@ -91,21 +91,21 @@ class Process:
     def of_trials(self, trials: Places, times: Floats) -> Belief:
         """What known trials (rows of `points.features`) would show at `times`, without noise."""
         asked = Points(self.points.features, trials, times, np.ones(len(trials)))
-        return self._belief(self._covariance.between(asked, self.points))
+        return self._belief(self._covariance.between(asked, self.points), self._covariance.total)
 
     def means_of_new(self, features: Floats, time: float) -> Floats:
         """The means alone of `of_new`, which cost little."""
         return np.asarray(self._covariance.of_new(features, time, self.points) @ self._weights)
 
     def of_new(self, features: Floats, time: float) -> Belief:
-        """What configurations that no trial has would show at one `time`."""
-        return self._belief(self._covariance.of_new(features, time, self.points))
+        """What configurations that no trial has would show at one `time`, but for the luck of a single training."""
+        return self._belief(self._covariance.of_new(features, time, self.points), self._covariance.shared)
 
-    def _belief(self, covariances: Floats) -> Belief:
+    def _belief(self, covariances: Floats, variance: float) -> Belief:
         from scipy.linalg import solve_triangular
 
         explained = solve_triangular(self._factor, covariances.T, lower=True, check_finite=False)
-        left = self._covariance.total - np.einsum("ij,ij->j", explained, explained)
+        left = variance - np.einsum("ij,ij->j", explained, explained)
         return Belief(covariances @ self._weights, np.maximum(left, LEAST_VARIANCE))
 
 

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-GOOD_SHARE, FAIR_SHARE, CLIPPED_SHARE = 0.25, 0.5, 0.75
-FAIR_WEIGHT: Final = 3.0
+GOOD_SHARE, FAIR_SHARE, POOR_SHARE = 0.25, 0.5, 0.75
+FAIR_WEIGHT: Final = 10.0  # the larger, the closer is the scale to the losses themselves
+FARTHEST: Final = 3.0  # times the way from the lowest to the middle: so far above the middle, losses count as one
 LEAST: Final = 1e-12
 BLEND: Final = 0.05  # of the sum of all objectives, so that what is dominated never ties (augmented Chebyshev)
 
@@ -25,10 +26,10 @@ class Scale:
         finite = losses[np.isfinite(losses)]
         if not len(finite):
             finite = np.zeros(1)
-        good, fair, clipped = np.quantile(finite, [GOOD_SHARE, FAIR_SHARE, CLIPPED_SHARE]).tolist()
+        good, fair, poor = np.quantile(finite, [GOOD_SHARE, FAIR_SHARE, POOR_SHARE]).tolist()
         self._lowest = float(finite.min())
         self._offset = max((good - self._lowest) + FAIR_WEIGHT * (fair - self._lowest), LEAST)
-        self._highest = max(clipped, 2 * fair - self._lowest)
+        self._highest = max(poor, fair + FARTHEST * (fair - self._lowest))
         warped = self._warped(losses)
         self._mean, self._deviation = float(warped.mean()), max(float(warped.std()), LEAST)
 
@@ -71,6 +72,6 @@ def joined(losses: Floats, weights: Floats) -> Floats:
 def _one(objectives: Floats, weights: Floats) -> Floats:
     if objectives.shape[1] == 1:
         return np.asarray(objectives[:, 0])
-    low, high = objectives.min(axis=0), np.quantile(objectives, CLIPPED_SHARE, axis=0)
+    low, high = objectives.min(axis=0), np.quantile(objectives, POOR_SHARE, axis=0)
     units = (objectives - low) / np.maximum(high - low, LEAST)
     return np.asarray((weights * units).max(axis=1) + BLEND * (weights * units).sum(axis=1))
