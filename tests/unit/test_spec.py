@@ -239,7 +239,7 @@ def test_a_file_that_is_no_mapping_says_so(text: str) -> None:
 def test_the_search_section(search: str, fault: str | None) -> None:
     text = f"{SMALL}search: {search}\n"
     if fault is None:
-        assert load(text).search.name == "tpe"
+        assert load(text).search.name == "bayes"
     else:
         assert fault in "\n".join(faults(text))
 
