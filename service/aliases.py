@@ -177,6 +177,8 @@ class _Aliases:
             if theirs in given:
                 self._put(("budget", theirs), given[theirs])
         self._searcher_name(given.get("name"))
+        if "divisor" in given and "name" not in given:  # their word for how `asha` halves
+            self._put(("scheduler", "name"), Node("asha", given["divisor"].place))
         for theirs, ours in {"max_length": "max_epochs", "divisor": "reduction_factor"}.items():
             length = self._epochs(given.get(theirs))
             if length is not None:

@@ -154,7 +154,7 @@ class SearchSection(Section):
 class SchedulerSection(Section):
     """Which scheduler stops, pauses and promotes trials; its own options stand beside the name."""
 
-    name: str = "asha"
+    name: str = "adaptive"
     """The scheduler."""
     max_epochs: int = Field(ge=1, le=10**6)
     """Epochs after which a trial is complete; `trainer.max_epochs` of the LightningCLI config where left out."""

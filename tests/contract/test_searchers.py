@@ -179,7 +179,7 @@ def test_start_points_do_not_count_as_proposals(name: str) -> None:
     assert searcher.propose(book.history) == first
 
 
-@pytest.mark.parametrize(("name", "part"), [("tpe", 0.4), ("gp", 0.05), ("bohb", 0.7)])
+@pytest.mark.parametrize(("name", "part"), [("bayes", 0.1), ("tpe", 0.4), ("gp", 0.05), ("bohb", 0.7)])
 def test_models_learn_what_random_search_does_not(name: str, part: float) -> None:
     space = Space({"x": Real(0, 1), "lr": Real(1e-5, 1, log=True), "kind": Choice(("a", "b", "c"))})
 

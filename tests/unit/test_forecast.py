@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import statistics
 
 import numpy as np
 import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
+from service import plugins
 from service.objective import Constraint, Objective, Objectives
 from service.space import Choice, Integer, Params, Real, Space
 from service.tuning.events import AttemptStarted, Event, Record, Reported, TrialEnded, TrialProposed
@@ -21,6 +23,7 @@ from service.tuning.forecast.process import Belief, Process, chosen, fit
 from service.tuning.forecast.scale import Scale, joined
 from service.tuning.history import History
 from service.tuning.strategy import Problem
+from tests.simulator import Curves, Simulation, best_loss
 
 ONE = Objectives((Objective("loss"),))
 TWO = Objectives((Objective("loss"), Objective("acc", "maximize")), (Constraint.parse("size <= 2"),))
@@ -213,6 +216,25 @@ def test_the_forecast_follows_the_curves_and_what_is_known_of_the_space() -> Non
     truth = [t.curve[1].losses[0] - 2 + 2 / 9 for t in history.trials]
     order = np.argsort(truth)[: len(truth) // 2]
     assert np.corrcoef(expected[order], np.array(truth)[order])[0, 1] > 0.95
+
+
+def test_bayes_with_adaptive_needs_less_training_than_random_search_with_asha() -> None:
+    space = Space({"lr": Real(1e-4, 1.0, log=True), "width": Integer(8, 512, log=True), "kind": Choice(("a", "b"))})
+
+    def metrics(params: Params, epoch: int) -> dict[str, float]:
+        speed, floor = 0.3 + params["lr"] ** 0.5, (math.log10(params["lr"]) + 2) ** 2 + 8 / params["width"] ** 0.5
+        return {"loss": floor + (params["kind"] == "b") * 0.3 + 2 * math.exp(-speed * epoch)}
+
+    def found(searcher: str, scheduler: str, seed: int) -> float:
+        search, schedule = plugins.find("searchers", searcher), plugins.find("schedulers", scheduler)
+        options = schedule.Options(max_epochs=27)
+        problem = Problem(space, ONE, tuple(schedule.rungs(options)), seed)
+        parts = search.build(search.Options(), problem), schedule.build(options, problem), Curves(metrics)
+        simulation = Simulation(ONE, *parts, workers=3, max_trials=None, wall_clock_s=60)
+        return float(best_loss(simulation.run()) - 8 / 512**0.5)
+
+    ours, theirs = ([found(*names, seed) for seed in range(5)] for names in (("bayes", "adaptive"), ("random", "asha")))
+    assert statistics.median(ours) < 0.5 * statistics.median(theirs)
 
 
 def test_expected_improvement_shrinks_as_the_best_gets_better() -> None:

@@ -123,7 +123,7 @@ def test_the_trainers_epochs_are_the_schedulers_where_it_names_none() -> None:
 
 def test_what_is_left_out_has_its_documented_default() -> None:
     spec = load(SMALL)
-    assert (spec.seed, spec.description, spec.search.name, spec.scheduler.name) == (0, "", "bayes", "asha")
+    assert (spec.seed, spec.description, spec.search.name, spec.scheduler.name) == (0, "", "bayes", "adaptive")
     assert (spec.budget.max_failed_trials, spec.failure.max_restarts, spec.failure.report_timeout_s) == (10, 3, None)
     assert (spec.resources.cpu, spec.resources.gpu) == (1, 0)
     assert (spec.checkpoints.save_sweep_best, spec.checkpoints.save_trial_latest) == (1, 1)

@@ -30,6 +30,7 @@ ROUNDS, KEPT, REFINED, JUMPS = 5, 3, 160, 40  # then the best are varied, ever m
 RANDOM_SHARE: Final = 0.05  # of the proposals, so that no part of the space is left out for good
 BEHIND, LEAST_BETTER = 0.5, 3  # of the trials at the same epoch
 NEW_COST: Final = 3.0  # a new configuration has to promise so many times as much: the forecast is keen on novelty
+PAUSE_COST: Final = 2.0  # what goes on anyway needs no checkpoint to be read and no worker to be changed
 HOPELESS: Final = 4.0  # standard deviations between what a trial would come to and the best so far
 FAR: Final = 1e3  # standard deviations from which the tail is told by its first term
 NODES: Final = 16  # of the Gauss-Hermite rule
@@ -127,6 +128,7 @@ def _best_arm(view: _View, arms: list[Trial], least: float) -> Arm | None:
     epochs = np.array([t.epoch for t in arms], dtype=float)
     ahead = np.minimum(epochs + view.horizon, last)
     promises = view.promise(view.process.of_trials(rows, view.source.times(ahead)), ahead - epochs)
+    promises += np.where([t.status is Status.RUNNING for t in arms], math.log(PAUSE_COST), 0.0)
     i = int(np.argmax(promises))
     if promises[i] < least:
         return None

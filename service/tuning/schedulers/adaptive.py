@@ -17,7 +17,7 @@ from service.tuning.history import History, Status, Trial
 from service.tuning.rungs import diverged, paused, rung_crossed
 from service.tuning.strategy import Drop, Problem, Resume, Scheduler, StrictOptions, Verdict
 
-DECLINE: Final = 0.6  # how fast fewer trials come so far as the epoch grows
+DECLINE: Final = 1.3  # how fast fewer trials come so far as the epoch grows
 SLIM: Final = 0.05  # a chance that is not worth the epochs, once nothing new comes any more
 
 
@@ -28,7 +28,7 @@ class Options(StrictOptions):
     """Epochs after which a trial is complete."""
     grace_epochs: int = Field(default=1, ge=1)
     """No trial is paused before it trained this many epochs."""
-    growth: float = Field(default=1.3, gt=1, le=10)
+    growth: float = Field(default=1.5, gt=1, le=10)
     """A trial is looked at again after this many times the epochs of the time before; 2 pauses trials less often."""
 
     @model_validator(mode="after")
