@@ -90,7 +90,7 @@ class Decider:
     space: Space | None = None  # what is proposed is held against it, and drawn from it where the searcher fails
     seed: int = 0
     warnings: list[str] = field(default_factory=list)
-    is_suggestion: Callable[[Params], bool] | None = None  # whether an earlier sweep suggested what was proposed
+    is_suggestion: Callable[[History, Params], bool] | None = None  # whether an earlier sweep suggested a proposal
     outlook: Outlook = field(default_factory=Outlook)
     race: Race | None = None  # where a configuration may be trained on several folds or seeds
     _is_exhausted: bool = field(default=False, init=False)
@@ -179,6 +179,11 @@ class Decider:
         """The history in which each configuration is one trial."""
         return self.history if self.race is None else self.race.first_fits(self.history)
 
+    @property
+    def _estimated(self) -> History:
+        """The history as searchers see it."""
+        return self.history if self.race is None else self.race.estimates(self.history)
+
     def expected_gain(self) -> float | None:
         """What the next trial is expected to improve the best by; None while unknown."""
         return self._ask(partial(self.outlook.latest, self._shown), "searcher")
@@ -241,7 +246,7 @@ class Decider:
             if found is None:
                 self._is_exhausted = True
                 return None
-            if self.is_suggestion is not None and self.is_suggestion(found):
+            if self.is_suggestion is not None and self.is_suggestion(self._estimated, found):
                 proposed = TrialProposed(number, found, "warm_start")  # the searcher goes on where it was
             else:
                 proposed = TrialProposed(number, found, source, self.history.proposals)
@@ -250,7 +255,7 @@ class Decider:
     def _search(self) -> tuple[str, Params | None]:
         """(source, params) of a proposal, always inside the space; the params are None once the space is used up."""
         answered, found = False, None
-        history = self.history if self.race is None else self.race.estimates(self.history)
+        history = self._estimated
         for _ in range(ASKS):
             try:
                 found, answered = self.searcher.propose(history), True

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 TRIED_FIRST: Final = 2  # suggestions that every warm start begins with, each followed by one of the searcher
 MOST: Final = 20  # suggestions in all: beyond them the searcher knows this sweep better
 LARGEST_SHARE: Final = 0.5  # of the proposals, for a sweep that predicts this one fully
+_ANOTHER: Final = 1  # sets these draws apart from those of searchers
 
 
 class WarmStarted:
@@ -28,7 +29,8 @@ class WarmStarted:
     """
 
     def __init__(self, searcher: Searcher, problem: Problem) -> None:
-        self._searcher, self._seed, self._objectives = searcher, problem.seed, problem.objectives
+        self._searcher, self._space = searcher, problem.space
+        self._seed, self._objectives = problem.seed, problem.objectives
         self._models = [PastModel(past, problem.space, problem.objectives) for past in problem.past]
         self._points: list[dict[Hashable, Params]] = []
         self._tried = Tried()
@@ -36,11 +38,25 @@ class WarmStarted:
     def propose(self, history: History) -> Params | None:
         """A suggestion where one is due, else what the searcher proposes."""
         suggestion = self._suggestion(history)
-        return suggestion if suggestion is not None else self._searcher.propose(history)
+        if suggestion is not None:
+            return suggestion
+        own = self._searcher.propose(history)
+        return self._another(history) if own is not None and self._is_repeated(history, own) else own
 
-    def is_suggestion(self, params: Params) -> bool:
-        """Whether `params` are a configuration that an earlier sweep suggests."""
-        return any(identity(params) in points for points in self._suggested())
+    def is_suggestion(self, history: History, params: Params) -> bool:
+        """Whether `params`, which `propose` gave at `history`, come from an earlier sweep."""
+        suggestion = self._suggestion(history)
+        return suggestion is not None and identity(params) == identity(suggestion)
+
+    def _is_repeated(self, history: History, own: Params) -> bool:
+        """Whether the searcher's `own` point was tried as a suggestion: with one seed, sweeps draw the same points."""
+        key = identity(own)
+        return any(key in points for points in self._suggested()) and key in self._tried(history)
+
+    def _another(self, history: History) -> Params:
+        import numpy as np
+
+        return self._space.sample(np.random.default_rng([self._seed, history.proposals, _ANOTHER]))
 
     def _suggested(self) -> Sequence[dict[Hashable, Params]]:
         """Per earlier sweep its suggestions, the best first."""
@@ -56,12 +72,19 @@ class WarmStarted:
         asked = used + history.proposals + 2  # suggestions do not count among the searcher's proposals
         if used >= MOST or used + 1 > LARGEST_SHARE * asked:
             return None
-        judged = Judged(history, self._objectives)
-        relevances = [model.relevance(history, judged) for model in self._models]
-        best = max(relevances, default=0.0)
-        share = LARGEST_SHARE if used < TRIED_FIRST else LARGEST_SHARE * best
-        if best <= 0 or used + 1 > share * asked:
-            return None
-        order = sorted(range(len(points)), key=lambda i: -relevances[i])
-        fresh = (params for i in order for key, params in points[i].items() if key not in tried)
-        return next(fresh, None)
+        relevances = self._relevances(history)
+        for i in sorted(range(len(points)), key=lambda i: -relevances[i]):
+            share = LARGEST_SHARE if used < TRIED_FIRST else LARGEST_SHARE * relevances[i]
+            if relevances[i] <= 0 or used + 1 > share * asked:
+                return None
+            fresh = next((params for key, params in points[i].items() if key not in tried), None)
+            if fresh is not None:
+                return fresh
+        return None
+
+    def _relevances(self, history: History) -> list[float]:
+        from service.tuning.gaussian_process import one_thread
+
+        with one_thread():
+            judged = Judged(history, self._objectives)
+            return [model.relevance(history, judged) for model in self._models]

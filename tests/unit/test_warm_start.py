@@ -9,9 +9,10 @@ import pytest
 
 from service import plugins
 from service.objective import DIVERGED_LOSS, Objective, Objectives, Observation
-from service.space import Choice, Integer, Params, Real, Space
+from service.space import Choice, Integer, Params, Real, Space, identity
 from service.tuning.events import AttemptEnded, AttemptStarted, Event, Record, Reported, TrialEnded, TrialProposed
 from service.tuning.history import History
+from service.tuning.knowledge import EarlierSweep, earlier_trials, translate
 from service.tuning.knowledge_relevance import PRIOR_MEAN, relevance, suggestions
 from service.tuning.strategy import PastSweep, PastTrial, Problem, Searcher
 from service.tuning.warm_start import MOST, TRIED_FIRST, WarmStarted
@@ -152,6 +153,25 @@ def test_any_searcher_takes_suggestions_and_a_fresh_one_repeats_it(searcher: str
             assert fresh.propose(history) == record.event.params
         history.apply(record)
     assert {trial.source for trial in history.trials} == {"warm_start", "searcher"}
+
+
+@pytest.mark.parametrize("searcher", ["random", "sobol", "tpe", "bayes"])
+def test_an_earlier_sweep_with_the_same_seed_leads_to_other_points(searcher: str) -> None:
+    first = run(warm(past_of(bowl), searcher)[1], bowl, 0, 15)
+    past = translate(EarlierSweep("old", earlier_trials(first.records)), SPACE, ONE)
+    history = run(warm(past, searcher)[0], bowl, 0, 15).history
+    assert len({identity(trial.params) for trial in history.trials}) == 15
+    assert history.proposals == sum(trial.source == "searcher" for trial in history.trials) >= 5
+
+
+def test_a_misleading_sweep_does_not_follow_on_a_related_one_whose_suggestions_are_used_up() -> None:
+    few = past_of(bowl, 4, "few")
+    both = Problem(SPACE, ONE, EPOCHS, 0, (few, past_of(turned, name="misleading")))
+    module = plugins.find("searchers", "random")
+    history = run(WarmStarted(module.build(module.Options(), both), both), bowl, 0).history
+    follows = {identity(params) for params in suggestions(few, SPACE, ONE, 0)}
+    suggested = [identity(trial.params) for trial in history.trials if trial.source == "warm_start"]
+    assert sum(key not in follows for key in suggested) <= TRIED_FIRST
 
 
 def test_a_finite_space_is_used_up_without_a_repeat() -> None:
