@@ -171,8 +171,16 @@ class Decider:
         verdict = self._ask(judge, "scheduler") or Verdict("continue", "the scheduler failed")
         if verdict.action == "stop" or getattr(self.scheduler, "changes_params", False):
             return verdict  # with other parameters the trial may keep its limits yet
-        broken = certain_violation(self.history, arrival.trial, arrival.epoch)
+        broken = self._certain_violation(arrival)
         return verdict if broken is None else Verdict("stop", broken)
+
+    def _certain_violation(self, arrival: Arrival) -> str | None:
+        if self.race is None:
+            return certain_violation(self.history, arrival.trial, arrival.epoch)
+        if self.history.trials[arrival.trial].repeats is not None:
+            return None  # trained to its end: what it breaks counts in its configuration's mean
+        seen = self.race.first_fits(self.history)
+        return certain_violation(seen, seen.place[arrival.trial], arrival.epoch)
 
     @property
     def _shown(self) -> History:

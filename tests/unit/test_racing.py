@@ -174,6 +174,15 @@ def test_who_breaks_a_constraint_gets_no_further_fold() -> None:
     assert history.trials[history.ranking()[0][0]].params["x0"] <= 0.6
 
 
+def test_who_breaks_a_constraint_on_another_fold_only_does_not_win() -> None:
+    curves = Curves(lambda p, _: {"loss": p["x0"], "size": 1.0 if p["x0"] < 0.5 and p["fold"] else 0.5})
+    limited = Objectives((Objective("loss"),), (Constraint.parse("size <= 0.6"),))
+    history = sweep("fifo", "random", task=curves, objectives=limited).run()
+    assert any(t.params["x0"] < 0.5 for t in history.trials if t.repeats is not None)
+    assert {t.status for t in history.trials if t.repeats is not None} == {Status.COMPLETED}
+    assert history.trials[history.ranking()[0][0]].params["x0"] >= 0.5
+
+
 def test_a_repeat_says_which_fold_and_seed_it_is_for() -> None:
     run = sweep("fifo", "random", RacePlan(folds=2, seeds=2))
     run.run()
