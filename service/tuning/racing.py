@@ -27,8 +27,7 @@ class RacePlan:
     """How often a configuration may be trained. `level`: a p-value below it is clearly worse.
 
     `final_seeds` fresh seeds are given to each of the best `finalists` that are not clearly worse, once nothing else is
-    left. While new
-    configurations still come, further fits are at most `share` of all first fits that are complete.
+    left. While new configurations still come, further fits are at most `share` of all first fits that are complete.
     """
 
     folds: int = 1
@@ -69,6 +68,8 @@ class Race:
     def estimates(self, history: History) -> History:
         """The history as searchers see it: with the luck of first fits taken out where further fits tell."""
         shifts = {s.configuration: s.shift for s in history.standings() if s.fits > 1}
+        if not shifts:
+            return self.first_fits(history)  # so that a searcher and a scheduler with one model share it
         if self._estimated is None or self._estimated.of_history is not history or shifts != self._shifts:
             self._estimated, self._shifts = FirstFits(history, shifts), shifts
         return self._estimated.catch_up()
