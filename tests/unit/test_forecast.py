@@ -13,7 +13,16 @@ from scipy.stats import norm
 from service import plugins
 from service.objective import Constraint, Objective, Objectives
 from service.space import Choice, Integer, Params, Real, Space
-from service.tuning.events import AttemptStarted, Event, Record, Reported, TrialEnded, TrialProposed
+from service.tuning.events import (
+    AttemptEnded,
+    AttemptStarted,
+    Checkpoint,
+    Event,
+    Record,
+    Reported,
+    TrialEnded,
+    TrialProposed,
+)
 from service.tuning.forecast.choice import chooser, expected_improvement, log_expected_improvement
 from service.tuning.forecast.curves import Reader
 from service.tuning.forecast.features import Features
@@ -175,6 +184,19 @@ def test_only_what_was_shown_by_then_counts() -> None:
     a, b = reader.read_first(early, count), reader.read_first(late, count)
     np.testing.assert_array_equal(a.losses, b.losses)
     assert a.numbers == b.numbers == list(range(10))
+
+
+def test_what_was_known_then_has_the_values_of_then() -> None:
+    before, after = ({"lr": lr, "depth": 1, "width": 8, "kind": "b"} for lr in (0.1, 0.2))
+    history = history_of([(before, [3.0, 2.0], None)])
+    reader = Reader(SPACE, ONE, 9)
+    known = reader.read_first(history, 2)
+    history.apply(Record(99, 99.0, AttemptEnded(0, 1, "paused")))
+    history.apply(Record(100, 100.0, AttemptStarted(0, 2, after, Checkpoint("a", 2, 1, ""), "goes on")))
+    history.apply(Record(101, 101.0, Reported(0, 2, 3, {"loss": 1.0}, 3.0, None, "continue", "")))
+    for again in (reader, Reader(SPACE, ONE, 9)):
+        np.testing.assert_array_equal(again.read_first(history, 2).units, known.units)
+        np.testing.assert_array_equal(again.read(history).units, [SPACE.to_unit(after)])
 
 
 def test_a_trial_that_broke_is_bad_and_told_once() -> None:

@@ -55,7 +55,13 @@ class Reader:
         curves: dict[int, dict[int, Observation]] = {}
         for number, epoch in history.observed[:count]:
             curves.setdefault(number, {})[epoch] = history.trials[number].curve[epoch]
-        return self._table(history, {n: self._grouped(curve) for n, curve in sorted(curves.items())})
+        table = self._table(history, {n: self._grouped(curve) for n, curve in sorted(curves.items())})
+        for row, number in enumerate(table.numbers):
+            trial, last = history.trials[number], max(curves[number])
+            then = next((params for epoch, params in reversed(trial.phases) if epoch < last), trial.params)
+            if then != trial.params:  # its scheduler has given it other values since
+                table.units[row] = self._space.to_unit(then)
+        return table
 
     def units(self, trials: list[Trial]) -> Floats:
         """Points of the unit cube, NaN where inactive."""
