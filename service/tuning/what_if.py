@@ -16,7 +16,8 @@ from service.errors import LedgerError
 from service.objective import Observation
 from service.space import Choice, Params, Space, identity
 from service.spec import SweepSpec
-from service.tuning.assembly import build
+from service.tuning.assembly import build, history_of
+from service.tuning.decisions import Decider
 from service.tuning.events import Record, Reported
 from service.tuning.history import History, Status
 from service.tuning.recorded_curves import Curve, RecordedCurves, read_curves
@@ -102,7 +103,7 @@ class Recorded:
             trials=history.configurations,
             epochs=sum(curve.last for curve in self.curves),
             extrapolated=0,
-            train_s=history.train_seconds,
+            train_s=sum(curve.seconds[curve.last] for curve in self.curves if curve.last),
             makespan_s=history.active_s,
             best=self.best.value,
             promised=None,
@@ -129,21 +130,26 @@ def what_if(recorded: Recorded, other: SweepSpec, workers: int | None = None) ->
     """
     count = workers or recorded.most_at_once
     objective = recorded.spec.objectives.objectives[0]
-    courses, notes = [recorded.course()], []
+    courses, notes = [recorded.course()], list(_left_out(recorded))
+    listed = _Listed(recorded.curves)
     if recorded.has_changing_params:
         notes.append("trials changed their values while they trained: a curve is that of its trial, not of its values")
     else:
-        courses.append(_played("the same, simulated", recorded, recorded.spec, _Listed(recorded.curves), count))
+        own = _decider(recorded, recorded.spec)
+        courses.append(_played("the same, simulated", recorded, own, listed, count))
+    decider = _decider(recorded, other)
     if recorded.spec.search == other.search:
-        courses.append(_played(_name(other), recorded, other, _Listed(recorded.curves), count))
+        courses.append(_played(_name(other), recorded, decider, listed, count))
         notes.append(f"trials come in their recorded order: under other results {other.search.name} may propose others")
     else:
-        nearest = _Nearest(_searcher(recorded, other), recorded)
-        courses.append(_played(_name(other), recorded, other, nearest, count))
+        nearest = _Nearest(decider.searcher, recorded)
+        courses.append(_played(_name(other), recorded, decider, nearest, count))
         notes.append(
             f"what {other.search.name} proposed was replaced by the nearest of {len(recorded.curves)} recorded "
             f"configurations, {nearest.mean_distance:.2f} away in the mean (0: the same, 1: the opposite corner)"
         )
+        if other.search.warm_start:
+            notes.append(f"{other.search.name} was asked without what the earlier sweeps of search.warm_start suggest")
     return WhatIf(objective.name, objective.goal, count, tuple(courses), (*notes, *_made_up(courses)))
 
 
@@ -161,17 +167,26 @@ def _made_up(courses: Sequence[Course]) -> Iterator[str]:
             )
 
 
-def _searcher(recorded: Recorded, spec: SweepSpec) -> Searcher:
-    return build(spec, History(spec.objectives), recorded.defaults).decider.searcher
+def _left_out(recorded: Recorded) -> Iterator[str]:
+    fits = recorded.history.repeats
+    if fits:
+        yield f"{fits} further fits on other folds and seeds are left out; only the recorded makespan holds their time"
 
 
-def _played(name: str, recorded: Recorded, spec: SweepSpec, searcher: Searcher, workers: int) -> Course:
+def _decider(recorded: Recorded, spec: SweepSpec) -> Decider:
+    """The searcher and the scheduler of `spec`, made for as many configurations as are on record."""
+    budget = spec.budget.model_copy(update={"max_trials": len(recorded.curves)})
+    spec = spec.model_copy(update={"budget": budget})
+    return build(spec, history_of(spec, ()), recorded.defaults).decider
+
+
+def _played(name: str, recorded: Recorded, decider: Decider, searcher: Searcher, workers: int) -> Course:
     """The course of a simulated sweep over the recorded curves."""
     task = RecordedCurves(recorded.curves)
     simulation = Simulation(
-        objectives=spec.objectives,
+        objectives=decider.history.objectives,
         searcher=searcher,
-        scheduler=build(spec, History(spec.objectives), recorded.defaults).decider.scheduler,
+        scheduler=decider.scheduler,
         task=task,
         workers=workers,
         max_trials=len(recorded.curves),

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from service.cli import app
 from service.errors import LedgerError, SpecError
 from service.spec import SweepSpec, parse_sweep
-from service.tuning.assembly import build
+from service.tuning.assembly import build, history_of, race_of
 from service.tuning.decisions import Decider
 from service.tuning.events import AttemptStarted, Params, Record, Reported, SweepStarted, TrialProposed
 from service.tuning.history import History
@@ -236,6 +236,28 @@ def test_a_record_in_which_values_changed_is_played_with_a_warning() -> None:
     assert [course.name for course in found.courses] == ["recorded", "random with fifo"]
     assert "changed their values" in found.notes[0]
     assert "in their recorded order" in found.notes[1]
+
+
+def test_of_a_race_first_fits_are_played_and_none_of_them_reaches_the_target() -> None:
+    spec = spec_of(
+        evaluation={"seeds": 2},
+        metric={"name": "loss", "goal": "minimize", "target": 0.4},
+        scheduler={"name": "adaptive", "max_epochs": 9},
+    )
+    lucky = Curves(lambda p, e: {"loss": CURVES.metrics(p, e)["loss"] - (p["seed"] == 0)})
+    decider, race = build(spec, history_of(spec, ()), {}).decider, race_of(spec)
+    assert race is not None
+    objectives = decider.history.objectives
+    simulation = Simulation(
+        objectives, decider.searcher, decider.scheduler, lucky, max_trials=spec.budget.max_trials, race=race.plan
+    )
+    history = simulation.run()
+    assert min(seen.losses[0] for trial in history.trials for seen in trial.curve.values()) < 0.4
+    records = [Record(0, 1.0, SweepStarted("played", spec.to_dict())), *simulation.records]
+    found = what_if(Recorded(records, spec, {}), spec_of(**{**spec.to_dict(), "search": {"name": "bayes"}}))
+    assert [course.trials for course in found.courses] == [20, 20, 20]
+    assert found.courses[0].train_s == pytest.approx(sum(t.seconds for t in history.trials if t.repeats is None))
+    assert f"{history.repeats} further fits" in found.notes[0]
 
 
 @pytest.fixture
