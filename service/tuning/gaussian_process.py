@@ -16,10 +16,11 @@ from typing import Any, Final
 import numpy as np
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
-from scipy.special import erfcx
 from threadpoolctl import ThreadpoolController
 
 from service.space import Choice, Space
+from service.tuning.forecast.kernel import matern
+from service.tuning.forecast.process import Belief
 
 STEPS: Final = 25  # of the search for the most probable lengths; more of them hardly change a proposal
 USUAL_LENGTH: Final = 0.3  # in one dimension; it grows with the root of their number, as distances in the cube do
@@ -27,8 +28,6 @@ LENGTH_SPREAD: Final = 0.8  # one standard deviation of a length's logarithm
 USUAL_NOISE: Final = 1e-3  # part of the variance that no configuration explains
 NOISE_SPREAD: Final = 2.0
 LEAST_NOISE: Final = 1e-6
-ROOT5: Final = math.sqrt(5.0)
-FAR: Final = -20.0  # below so many standard deviations the expected improvement follows its asymptote
 
 
 def one_thread() -> AbstractContextManager[Any]:
@@ -91,13 +90,6 @@ def squared_distances(a: np.ndarray, b: np.ndarray, is_category: np.ndarray) -> 
     return np.asarray(found)
 
 
-def _matern(squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(kernel, its slope times -2) at scaled squared distances."""
-    root = ROOT5 * np.sqrt(squared)
-    fall = np.exp(-root)
-    return (1 + root + squared * (5 / 3)) * fall, (5 / 3) * (1 + root) * fall
-
-
 @dataclass(frozen=True, slots=True)
 class Lengths:
     """How fast the target changes along each dimension (`scales`: 1 / length²), and the noise beside its variance."""
@@ -130,26 +122,25 @@ class GaussianProcess:
     ) -> GaussianProcess:
         """The process with lengths that are known."""
         centre = float(targets.mean())
-        kernel, _ = _matern(np.tensordot(lengths.scales, squared_distances(codes, codes, is_category), 1))
+        kernel, _ = matern(np.tensordot(lengths.scales, squared_distances(codes, codes, is_category), 1))
         factor = cholesky(kernel + (lengths.noise + 1e-9) * np.eye(len(codes)), lower=True)
         weights = cho_solve((factor, True), targets - centre)
         variance = max(1e-12, float((targets - centre) @ weights) / len(codes))
         return cls(codes, is_category, lengths, variance, centre, factor, weights, targets)
 
-    def predict(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(mean, standard deviation) of the target at `codes`, noise aside."""
+    def predict(self, codes: np.ndarray) -> Belief:
+        """The target at `codes`, noise aside."""
         squared = squared_distances(self.codes, codes, self.is_category)
-        kernel, _ = _matern(np.tensordot(self.lengths.scales, squared, 1))
+        kernel, _ = matern(np.tensordot(self.lengths.scales, squared, 1))
         half = solve_triangular(self.factor, kernel, lower=True)
         left = np.maximum(1e-12, 1.0 - (half * half).sum(axis=0))
-        return self.centre + kernel.T @ self.weights, np.sqrt(self.variance * left)
+        return Belief(self.centre + kernel.T @ self.weights, self.variance * left)
 
     def believing(self, codes: np.ndarray) -> GaussianProcess:
         """This process as if it had seen what it expects at `codes`: what is under way there says nothing new."""
         if not len(codes):
             return self
-        expected, _ = self.predict(codes)
-        both = np.concatenate([self.codes, codes]), np.concatenate([self.targets, expected])
+        both = np.concatenate([self.codes, codes]), np.concatenate([self.targets, self.predict(codes).mean])
         return replace(GaussianProcess.given(*both, self.is_category, self.lengths), variance=self.variance)
 
 
@@ -173,7 +164,7 @@ def _surprise(
 ) -> tuple[float, np.ndarray]:
     """Minus the log of the posterior of (log lengths, log noise), the variance at its best; and its gradient."""
     scales, noise, count = np.exp(-2 * theta[:-1]), math.exp(theta[-1]), len(targets)
-    kernel, slope = _matern(np.tensordot(scales, squared, 1))
+    kernel, slope = matern(np.tensordot(scales, squared, 1))
     factor = cholesky(kernel + (noise + 1e-9) * np.eye(count), lower=True)
     inverse = cho_solve((factor, True), np.eye(count))
     weights = inverse @ targets
@@ -182,14 +173,5 @@ def _surprise(
     off = (theta - usual) / spreads
     value = 0.5 * count * math.log(fit) + float(np.log(np.diag(factor)).sum()) + 0.5 * float(off @ off)
     outer = inverse - (count / fit) * np.outer(weights, weights)
-    along = 0.5 * scales * np.tensordot(squared, outer * slope, 2)
+    along = 0.5 * (5 / 3) * scales * np.tensordot(squared, outer * slope, 2)
     return value, np.append(along, 0.5 * noise * np.trace(outer)) + off / spreads
-
-
-def log_expected_improvement(mean: np.ndarray, deviation: np.ndarray, best: float) -> np.ndarray:
-    """Log of how much lower than `best` a target is expected to be, where it is lower (Ament et al. 2023)."""
-    z = (best - mean) / deviation
-    near = np.maximum(z, FAR)
-    tail = 1 + near * math.sqrt(math.pi / 2) * erfcx(-near / math.sqrt(2))
-    log_tail = np.where(z > FAR, np.log(np.maximum(tail, 1e-300)), -2 * np.log(np.maximum(1.0, -z)))
-    return np.asarray(np.log(deviation) - 0.5 * z * z - 0.5 * math.log(2 * math.pi) + log_tail)

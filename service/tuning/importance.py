@@ -20,8 +20,8 @@ from statistics import NormalDist
 from typing import Final
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
+from service.tuning.gaussian_process import one_thread
 from service.tuning.importance_basis import WAVES, Axis, Column, Floats, PairAxes
 from service.tuning.importance_sampler import Draws, draw_effects
 
@@ -90,9 +90,7 @@ class Understanding:
         self._total = np.ones(1)
         self.is_known = self.trials >= FEWEST_TRIALS
         if self.is_known and self._mains and np.ptp(self._stages[0]) > 0:
-            with threadpool_limits(
-                1
-            ):  # many small matrices: threads that wait for a busy core cost more than they save
+            with one_thread():
                 self._learn(rng)
 
     def _learn(self, rng: np.random.Generator) -> None:

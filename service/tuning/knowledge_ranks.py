@@ -14,6 +14,7 @@ import numpy as np
 
 from service.distributions import Choice
 from service.space import Space
+from service.tuning.forecast.kernel import matern
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -145,7 +146,7 @@ class Surrogate:
                         best, total, lengths[d] = error, moved, length
             best, noise = min((_left_out(total, noise, targets[few]), noise) for noise in _NOISES)
         self._lengths = lengths
-        every = _kernel(self._between(self._points, self._points))
+        every = matern(self._between(self._points, self._points))[0]
         self._weights = np.linalg.solve(every + noise * np.eye(len(every)), targets)
 
     def _between(self, one: Floats, other: Floats) -> Floats:
@@ -156,17 +157,12 @@ class Surrogate:
 
     def predict(self, points: Floats) -> Floats:
         """The expected value at each row."""
-        alike = _kernel(self._between(points, self._points))
+        alike = matern(self._between(points, self._points))[0]
         return np.asarray(self._centre + self._scale * (alike @ self._weights))
-
-
-def _kernel(total: Floats) -> Floats:
-    """Matérn 5/2 of squared distances in units of the lengths."""
-    distance = np.sqrt(5.0 * np.maximum(total, 0.0))
-    return np.asarray((1.0 + distance + distance**2 / 3.0) * np.exp(-distance))
 
 
 def _left_out(total: Floats, noise: float, targets: Floats) -> float:
     """Mean squared error of predicting each target from the others."""
-    inverse = np.linalg.inv(_kernel(total) + noise * np.eye(len(targets)))
+    kernel, _ = matern(np.maximum(total, 0.0))  # lengths come and go in it, and leave rounding behind
+    inverse = np.linalg.inv(kernel + noise * np.eye(len(targets)))
     return float(np.mean((inverse @ targets / np.diag(inverse)) ** 2))

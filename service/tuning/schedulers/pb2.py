@@ -78,9 +78,9 @@ class _Bandit:
         if len(intervals) >= LEAST_INTERVALS and self._space.dimension:
             with one_thread():
                 process = self._process(intervals, place).believing(self._under_way(history, trial))
-                mean, deviation = process.predict(self._inputs(rows, np.full(len(rows), place)))
+                belief = process.predict(self._inputs(rows, np.full(len(rows), place)))
             daring = math.sqrt(0.2 * math.log(max(2.0, 0.4 * len(intervals))))  # as in the authors' code
-            best = int(np.argmin(np.round(mean - daring * deviation, 9)))
+            best = int(np.argmin(np.round(belief.mean - daring * belief.deviation, 9)))
         return self._space.from_unit(np.nan_to_num(rows[best], nan=0.5).tolist())
 
     def _candidates(self, donor: Trial, rng: np.random.Generator) -> np.ndarray:

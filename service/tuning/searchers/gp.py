@@ -84,10 +84,10 @@ class Gp:
         """Candidates, the most promising first: many, then some around the best of them, nearer each time."""
         import numpy as np
 
-        from service.tuning.gaussian_process import log_expected_improvement
+        from service.tuning.forecast.choice import log_expected_improvement
 
         process = self._process(history, evidence, rng)
-        best = float(process.predict(self._codes.of(evidence.ranked[:MAX_POINTS]))[0].min())
+        best = float(process.predict(self._codes.of(evidence.ranked[:MAX_POINTS])).mean.min())
         count = self._options.n_candidates
         rows = np.concatenate([
             rng.random((count // 2, self._space.dimension)),
@@ -97,7 +97,7 @@ class Gp:
         gains = np.empty(0)
         for width in (*ROUNDS, 0.0):
             rows = self._snapped(rows)
-            gain = log_expected_improvement(*process.predict(self._codes.of(rows)), best)
+            gain = log_expected_improvement(process.predict(self._codes.of(rows)), best)
             found, gains = np.concatenate([found, rows]), np.append(gains, gain)
             order = np.argsort(-np.round(gains, 9), kind="stable")
             found, gains = found[order], gains[order]
