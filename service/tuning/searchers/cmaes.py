@@ -76,8 +76,7 @@ class CmaEs:
         """The strategy after every full generation on record; what is known of earlier ones is kept."""
         evidence = self._reader.read(history)
         place = {number: i for i, number in enumerate(evidence.numbers)}
-        over = [t for t in history.trials if t.proposal >= 0 and t.status.is_over and t.number in place]
-        waiting = [t.number for t in sorted(over, key=lambda t: (t.ended_at or 0.0, t.number))]
+        waiting = [n for n in history.endings if history.trials[n].proposal >= 0 and n in place]
         strategy, done = self._fresh(0), 0
         while len(waiting) >= strategy.population_size:
             size = strategy.population_size
