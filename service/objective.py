@@ -84,7 +84,10 @@ class Observation:
     @property
     def is_finite(self) -> bool:
         """False for a diverged epoch, which ranks behind every finite one."""
-        return all(abs(loss) < DIVERGED_LOSS for loss in self.losses) and math.isfinite(self.violation)
+        for loss in self.losses:  # a loop, as this is asked of all trials at every rung
+            if not abs(loss) < DIVERGED_LOSS:
+                return False
+        return math.isfinite(self.violation)
 
     def dominates(self, other: Observation) -> bool:
         """Pareto dominance, where a smaller constraint violation goes first (Deb et al. 2002)."""

@@ -67,6 +67,7 @@ class Trial:
     restarts: int = 0  # attempts that ended by the user's own exception, or hung
     interruptions: int = 0  # attempts that ended by something that is not the trial's fault
     losses_in_a_row: int = 0  # workers lost since the last sign of life
+    epoch: int = 0  # the last one that was reported; 0 before the first
     curve: dict[int, Observation] = field(default_factory=dict)
     metrics: dict[int, dict[str, float]] = field(default_factory=dict)
     seconds: float = 0.0
@@ -77,11 +78,6 @@ class Trial:
     best_epoch: int = 0  # the epoch that counts for the trial, see `best_epoch_of`; 0 before the first report
     cause: str = ""
     phases: list[tuple[int, Params]] = field(default_factory=list)  # (epoch after which, params used from there on)
-
-    @property
-    def epoch(self) -> int:
-        """The last epoch that was reported; 0 before the first."""
-        return max(self.curve, default=0)
 
     @property
     def latest_checkpoint(self) -> Checkpoint | None:
@@ -194,6 +190,7 @@ class History:
         if epoch not in trial.curve:
             self.observed.append((number, epoch))
         trial.curve[epoch], trial.metrics[epoch] = observation, metrics
+        trial.epoch = max(trial.epoch, epoch)
         trial.best_epoch = best_epoch_of(self.objectives, trial.curve, epoch, trial.best_epoch)
         self._by_epoch.setdefault(epoch, {})[number] = observation
         if self.target_reached_by is None and self.objectives.reached(metrics):

@@ -98,7 +98,9 @@ class Asha:
     def _standings(
         self, history: History, bracket: int, rung: int, *, by_layer: bool = False
     ) -> list[tuple[float, int]]:
-        trials = [t for t in history.trials if self._bracket(t.number) == bracket]
+        trials = history.trials
+        if self._options.brackets > 1:
+            trials = [t for t in trials if self._bracket(t.number) == bracket]
         return standings(self.rungs[bracket:], rung, trials, self._objectives, by_layer=by_layer)
 
     def _bracket(self, number: int) -> int:
@@ -178,14 +180,10 @@ class Promotion(Asha):
     def _promotable(self, history: History, waiting: list[Trial], *, least: int) -> list[tuple[int, int, int, int]]:
         """(rung, trial, promoted, size) of the `waiting` trials that may go on, most urgent first."""
         found = []
-        places = {(self._rung(t), self._bracket(t.number)) for t in waiting}
-        ready = {t.number for t in waiting}
+        ready = {t.number: self._rung(t) for t in waiting}
+        places = {(rung, self._bracket(number)) for number, rung in ready.items()}
         for rung, bracket in sorted(places, key=lambda place: (-place[0], place[1])):
             table = self._standings(history, bracket, rung)
             kept = max(least, len(table) // self._options.reduction_factor)
-            found += [
-                (rung, number, kept, len(table))
-                for _, number in table[:kept]
-                if number in ready and self._rung(history.trials[number]) == rung
-            ]
+            found += [(rung, number, kept, len(table)) for _, number in table[:kept] if ready.get(number) == rung]
         return found
