@@ -13,6 +13,7 @@ from pathlib import Path
 
 from service.objective import Observation
 from service.tuning.events import AttemptStarted, Params, Record, Reported, TrialProposed
+from service.tuning.hypervolume import hypervolume
 from tests.benchmarks.search.tasks import METRIC, CurveTask
 
 DIGITS = 5
@@ -104,20 +105,11 @@ def fronts(task: CurveTask, records: Iterable[Record], budget_s: float) -> list[
         own = params[event.trial]
         true = (task.regret(own, event.epoch), task.share(own, event.epoch))
         front = [(known, place) for known, place in front if not seen.dominates(known)] + [(seen, true)]
-        left = round(1.0 - _area([place for _, place in front]), DIGITS)
+        inside = [(max(0.0, first), max(0.0, second)) for _, (first, second) in front]
+        left = round(1.0 - hypervolume(inside, (1.0, 1.0)), DIGITS)
         if not steps or left != steps[-1][1]:
             steps.append((round(at / task.t_full_s, DIGITS), left))
     return steps
-
-
-def _area(points: Iterable[tuple[float, float]]) -> float:
-    """Of the unit square, what `points` dominate."""
-    area, right = 0.0, 1.0
-    for first, second in sorted(((min(1.0, max(0.0, b)), min(1.0, max(0.0, a))) for a, b in points)):
-        if second < right:
-            area += (1.0 - first) * (right - second)
-            right = second
-    return area
 
 
 class Store:
