@@ -157,9 +157,12 @@ class Objectives:
         return _single_scores([Observation((distance,), o.violation) for o, distance in measured])
 
     def order(self, observations: Sequence[Observation]) -> list[int]:
-        """Indices, the best first: by score; with several objectives front by front, the compromise before all."""
+        """Indices, the best first: by score; with several objectives front by front, the compromise before all.
+
+        With one objective, of those that break their limits by as much the lower loss goes first.
+        """
         layers = self.layers(observations)
-        distances = layers if self.is_single else self._achievements(observations)
+        distances = [o.losses[0] for o in observations] if self.is_single else self._achievements(observations)
         return sorted(range(len(observations)), key=lambda i: (layers[i], distances[i], i))
 
     def compromise(self, observations: Sequence[Observation], least_span: float = 0.0) -> int:
@@ -171,7 +174,9 @@ class Objectives:
         if not observations:
             msg = "there is nothing to choose from"
             raise ValueError(msg)
-        candidates = [] if self.is_single else self._first_front(observations)
+        if self.is_single:
+            return self.order(observations)[0]
+        candidates = self._first_front(observations)
         distances = self._achievements(observations, least_span) if candidates else _single_scores(observations)
         return min(candidates or range(len(observations)), key=distances.__getitem__)
 

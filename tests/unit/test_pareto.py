@@ -7,7 +7,7 @@ import math
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.objective import Constraint, Objective, Objectives, Observation
@@ -64,6 +64,7 @@ def test_places_count_what_comes_before_and_never_put_a_dominated_point_first(ob
     st.lists(st.floats(0.01, 100), min_size=4, max_size=4),
     st.lists(st.floats(-9, 9) | st.none(), min_size=4, max_size=4),
 )
+@example([Observation((1.0,), 1.0), Observation((0.0,), 1.0)], [1.0] * 4, [None] * 4)
 def test_the_compromise_is_on_the_front_and_leads_every_order(
     observations: list[Observation], weights: list[float], references: list[float | None]
 ) -> None:
