@@ -54,7 +54,7 @@ def build(spec: SweepSpec, history: History, defaults: Mapping[str, Any], past: 
     options = spec.scheduler_options()
     plugin = find("schedulers", spec.scheduler.name)
     rungs = tuple(plugin.rungs(options))
-    problem = Problem(spec.space, spec.objectives, rungs, spec.seed, past, spec.budget.max_trials)
+    problem = Problem(spec.space, spec.objectives, rungs, _seed(spec, past), past, spec.budget.max_trials)
     searcher = cast("Searcher", find("searchers", spec.search.name).build(spec.search_options(), problem))
     warm = WarmStarted(searcher, problem) if past else None
     scheduler = plugin.build(options, problem)
@@ -74,6 +74,11 @@ def build(spec: SweepSpec, history: History, defaults: Mapping[str, Any], past: 
     )
     retention = RetentionPolicy(spec.checkpoints.save_sweep_best, spec.checkpoints.save_trial_latest)
     return Parts(decider, retention, rungs, checkpoint_epochs(rungs, spec.checkpoints.every_epochs), warnings)
+
+
+def _seed(spec: SweepSpec, past: tuple[PastSweep, ...]) -> int:
+    """The seed of the search: after earlier sweeps of the same seed it would draw their very points again."""
+    return (spec.seed + sum(len(sweep.trials) for sweep in past)) % 2**32
 
 
 def outlook_of(spec: SweepSpec, problem: Problem) -> Outlook:

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from service.objective import Observation
 from service.spec import SweepSpec, parse_sweep
-from service.tuning.assembly import checkpoint_epochs, first_points
+from service.tuning.assembly import build, checkpoint_epochs, first_points
+from service.tuning.history import History
+from service.tuning.strategy import PastSweep, PastTrial
 
 SWEEP = """
 name: small
@@ -67,3 +70,10 @@ def test_rungs_are_saved_and_long_trials_without_rungs_now_and_then(
     rungs: tuple[int, ...], every: int | None, expected: tuple[int, ...]
 ) -> None:
     assert checkpoint_epochs(rungs, every) == expected
+
+
+def test_after_an_earlier_sweep_of_the_same_seed_other_points_are_drawn() -> None:
+    asked, past = spec(), PastSweep("old", (PastTrial({"model.init_args.width": 2}, {1: Observation((0.5,))}),))
+    history = History(asked.objectives)
+    cold, warm = (build(asked, history, {}, before).decider.searcher.propose(history) for before in ((), (past,)))
+    assert cold != warm

@@ -182,3 +182,12 @@ def test_a_finite_space_is_used_up_without_a_repeat() -> None:
         number = len(history.trials)
         history.apply(Record(number, 1.0, TrialProposed(number, params, "searcher", number)))
     assert len({str(trial.params) for trial in history.trials}) == len(history.trials) == 9
+
+
+@pytest.mark.parametrize("searcher", ["bayes", "random", "sobol", "tpe"])
+def test_a_searcher_that_draws_the_points_of_the_earlier_sweep_again_goes_on_all_the_same(searcher: str) -> None:
+    cold = run(warm(PastSweep("none", ()), searcher)[1], bowl, 0, 12).history
+    past = PastSweep("old", tuple(PastTrial(t.params, t.curve) for t in cold.trials))
+    history = run(warm(past, searcher)[0], bowl, 0, 16).history
+    own = [trial.params for trial in history.trials if trial.source == "searcher"]
+    assert len({str(params) for params in own}) == len(own) > len(history.trials) // 4
