@@ -12,6 +12,7 @@ from service.space import Space
 from service.spec import SweepSpec
 from service.spec_parameters import lookup
 from service.spec_reader import search_size
+from service.tuning.retention import runners_up
 
 _COUNTED_TRIALS: Final = 50_000  # a scheduler is asked about at most so many; more are taken in proportion
 _HOUR_S: Final = 3600
@@ -139,7 +140,8 @@ def _wall_clock_s(
 def _checkpoints(spec: SweepSpec, live: int | None) -> int | None:
     """The best ones, the latest ones of every live trial, and the one that each is about to replace."""
     keep = spec.checkpoints
-    return None if live is None else keep.save_sweep_best + live * (keep.save_trial_latest + 1)
+    best = keep.save_sweep_best + runners_up(is_raced=spec.evaluation.is_raced, is_single=spec.objectives.is_single)
+    return None if live is None else best + live * (keep.save_trial_latest + 1)
 
 
 def _notes(spec: SweepSpec, trials: int | None, seconds_per_epoch: float | None) -> list[str]:

@@ -14,7 +14,7 @@ from service.tuning.events import Params, Record
 from service.tuning.history import History
 from service.tuning.limits import Limits
 from service.tuning.racing import Race, RacePlan, without_target
-from service.tuning.retention import RetentionPolicy
+from service.tuning.retention import RetentionPolicy, runners_up
 from service.tuning.stopping import Outlook
 from service.tuning.strategy import Estimates, PastSweep, Problem, Scheduler, Searcher
 from service.tuning.warm_start import WarmStarted
@@ -72,7 +72,8 @@ def build(spec: SweepSpec, history: History, defaults: Mapping[str, Any], past: 
         outlook=outlook_of(spec, problem),
         race=race_of(spec),
     )
-    retention = RetentionPolicy(spec.checkpoints.save_sweep_best, spec.checkpoints.save_trial_latest)
+    spare = runners_up(is_raced=spec.evaluation.is_raced, is_single=spec.objectives.is_single)
+    retention = RetentionPolicy(spec.checkpoints.save_sweep_best, spec.checkpoints.save_trial_latest, spare)
     return Parts(decider, retention, rungs, checkpoint_epochs(rungs, spec.checkpoints.every_epochs), warnings)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -172,6 +173,7 @@ class Conductor:
             if pause_reason is not None or self.finished is None:
                 self.commit([SweepPaused(pause_reason or "the driver ended early")])
             else:
+                self._drop(expendable(self.history, replace(self._retention, runners_up=0)))
                 self.commit([SweepEnded(self.finished.ending, self.finished.reason)])
 
     def _may_end(self, arrival: Arrival) -> bool:

@@ -8,22 +8,35 @@ from typing import Final
 from service.tuning.events import Checkpoint
 from service.tuning.history import History, Trial
 
+RUNNERS_UP: Final = 5
 SPARE: Final = 2  # a live trial keeps at least so many: where the newest is damaged, the one before it is used
 
 
 @dataclass(frozen=True, slots=True)
 class RetentionPolicy:
-    """How many trials keep the checkpoint of their best epoch, and how many newest ones a live trial keeps."""
+    """How many trials keep the checkpoint of their best epoch, and how many newest ones a live trial keeps.
+
+    `runners_up` more trials keep that of their best epoch for as long as the sweep goes.
+    """
 
     save_sweep_best: int = 1
     save_trial_latest: int = 1
+    runners_up: int = 0
+
+
+def runners_up(*, is_raced: bool, is_single: bool) -> int:
+    """How many there are: none where a trial that is over and not the best never becomes so.
+
+    Further folds and seeds change the means, and a new point of the Pareto front may change the compromise.
+    """
+    return RUNNERS_UP if is_raced or not is_single else 0
 
 
 def expendable(history: History, policy: RetentionPolicy, in_use: frozenset[str] = frozenset()) -> list[Checkpoint]:
-    """Checkpoints that nothing needs any more, given the paths that running attempts started from.
+    """Checkpoints that nothing needs any more while the sweep goes, given the paths that running attempts started from.
 
     A live trial keeps its newest `save_trial_latest` ones, at least two. The best
-    `save_sweep_best` trials keep the one of their best epoch, or the nearest before it.
+    `save_sweep_best` trials and the `runners_up` keep the one of their best epoch, or the nearest before it.
     """
     holders = [trial for trial in history.trials if trial.checkpoints or trial.superseded]
     if not holders:
@@ -33,7 +46,7 @@ def expendable(history: History, policy: RetentionPolicy, in_use: frozenset[str]
         if not trial.status.is_over:
             newest = sorted(trial.checkpoints, key=lambda c: c.epoch)[-max(SPARE, policy.save_trial_latest) :]
             needed.update(c.path for c in newest)
-    for number, epoch in history.ranking()[: policy.save_sweep_best]:
+    for number, epoch in history.ranking()[: policy.save_sweep_best + policy.runners_up]:
         best = best_checkpoint(history.trials[number], epoch)
         if best is not None:
             needed.add(best.path)

@@ -11,6 +11,7 @@ from service.tuning.events import CheckpointsDropped, SweepEnded, SweepPaused
 from service.tuning.history import Status
 from service.tuning.ledger import read_ledger
 from service.tuning.limits import Limits
+from service.tuning.retention import RetentionPolicy
 from tests.conducted import Counting, Patient, Sweep
 
 
@@ -169,3 +170,19 @@ def test_a_draining_attempt_that_had_no_chance_to_save_gets_one_more_epoch(folde
     sweep.conductor.is_draining = True
     assert sweep.report(trial, 1)
     assert not sweep.report(trial, 2, checkpoint=sweep.saved(0, 2))
+
+
+def test_what_may_yet_become_the_best_keeps_its_checkpoint_until_the_end(folder: Path) -> None:
+    both = Objectives((Objective("loss"), Objective("size")))
+    sweep = Sweep(folder, Limits(1, max_trials=3), objectives=both, retention=RetentionPolicy(runners_up=1))
+    leaders = []
+    for loss, size in ((7.0, 0.0), (4.0, 3.0), (2.0, 5.0)):
+        trial = sweep.start()
+        sweep.report(trial, 1, loss, metrics={"size": size}, checkpoint=sweep.saved(trial, 1))
+        leaders.append(sweep.history.ranking()[0][0])
+        assert sweep.history.trials[leaders[-1]].checkpoints
+    assert leaders == [0, 0, 1], "the last one makes of an earlier one the compromise"
+    sweep.conductor.start()
+    sweep.conductor.end(None)
+    left = sorted(p.relative_to(folder).as_posix() for p in (folder / "checkpoints").rglob("*.ckpt"))
+    assert left == ["checkpoints/1/1.ckpt"]
