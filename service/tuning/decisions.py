@@ -111,6 +111,11 @@ class Decider:
             return Start((*events, *fresh))
         return self._idle(events)
 
+    def look_ahead(self) -> None:
+        """Find out whether the search space is used up, as an idle worker does for whom nothing is paused."""
+        if not self._is_drained() and self.history.configurations >= len(self.first_points):
+            self._is_exhausted = self._search()[1] is None
+
     def report(self, arrival: Arrival, elapsed_s: float) -> list[Event]:
         """The events of one report, first the Reported with its verdict; none for an attempt that is not current."""
         trial = self.history.trials[arrival.trial]

@@ -145,6 +145,7 @@ class _Replay:
         answer = self._decider.start(elapsed_s)
         if not self._is_recorded(answer.events) and not any(isinstance(e, TrialProposed) for e in answer.events):
             # The driver may have asked before, when nothing came of it but that the search space is used up.
+            self._decider.look_ahead()
             answer = self._decider.start(elapsed_s)
         self._agree(answer.events)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -310,3 +311,17 @@ def test_a_sweep_that_has_not_begun_says_so(tmp_path: Path) -> None:
     write_job(tmp_path, Job("new", spec_of().to_dict()))
     with pytest.raises(LedgerError, match="nothing of this sweep is on record"):
         replay_folder(tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_record_holds_whose_driver_knew_that_the_space_was_used_up(seed: int) -> None:
+    values = {f"p{i}": {"values": ["a", "b", "c", "d"]} for i in range(2)}
+    data = parse_sweep(TEXT, file="sweep.yaml", root=Path()).to_dict()
+    changed = {"parameters": values, "scheduler": {"name": "adaptive", "max_epochs": 9}, "seed": seed}
+    spec = SweepSpec.from_dict({**data, **changed, "budget": {"max_concurrent_trials": 2}})
+    decider = build(spec, History(spec.objectives), {}).decider
+    luck = {f"{a}{b}": random.Random(f"{a}{b}{seed}").random() for a in "abcd" for b in "abcd"}
+    curves = Curves(lambda p, e: {"loss": luck[p["p0"] + p["p1"]] + math.exp(-e / 4)})
+    simulation = Simulation(spec.objectives, decider.searcher, decider.scheduler, curves, workers=2, max_trials=None)
+    simulation.run()
+    assert again(spec, simulation.records).difference is None
