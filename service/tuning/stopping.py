@@ -75,8 +75,9 @@ def too_little(expected: tuple[float | None, ...], least: float, objectives: Obj
 class Outlook:
     """What the next trial is expected to gain, after each of the last finished trials.
 
-    By the searcher's own `model` where it has one, else by what the finished trials gained. An estimate is made of the
-    first n trials to end, each as a whole, so that it is the same whenever it is made. Holds nothing but caches.
+    By what the finished trials gained, and by the searcher's own `model` where it has one: the smaller of both, since
+    a model that is asked for its most promising point is too hopeful of it. An estimate is made of the first n trials
+    to end, each as a whole, so that it is the same whenever it is made. Holds nothing but caches.
     """
 
     model: Estimates | None = None
@@ -87,13 +88,14 @@ class Outlook:
     def expected(self, history: History) -> tuple[float | None, ...]:
         """The newest estimates, at most 5, the last one after all trials that are over; None where nothing is known."""
         counts = range(max(0, len(history.endings) - IN_A_ROW) + 1, len(history.endings) + 1)
-        if self.model is not None and history.objectives.is_single:
-            return tuple(self._by_model(history, count) for count in counts)
         found, over = results(history), history.endings
         losses = [found.get(n, math.inf) for n in over]
         is_failed = [history.trials[n].status is Status.FAILED for n in over]
         tried = [[x for x, failed in zip(losses[:c], is_failed, strict=False) if not failed] for c in counts]
-        return tuple(map(expected_gain, tried))
+        gains = tuple(map(expected_gain, tried))
+        if self.model is None or not history.objectives.is_single:
+            return gains
+        return tuple(_smaller(gain, self._by_model(history, c)) for gain, c in zip(gains, counts, strict=True))
 
     def latest(self, history: History) -> float | None:
         """The estimate after all trials that are over; None while nothing is known."""
@@ -115,6 +117,10 @@ class Outlook:
             for event in _life(history.trials[number], len(view.trials)):
                 view.apply(Record(view.sequence, history.trials[number].ended_at or 0.0, event))
         return view
+
+
+def _smaller(gain: float | None, other: float | None) -> float | None:
+    return min(gain, other) if gain is not None and other is not None else gain if other is None else other
 
 
 def _life(trial: Trial, number: int) -> Iterator[Event]:

@@ -31,6 +31,7 @@ RANDOM_SHARE: Final = 0.05  # of the proposals, so that no part of the space is 
 BEHIND, LEAST_BETTER = 0.5, 3  # of the trials at the same epoch
 NEW_COST: Final = 3.0  # a new configuration has to promise so many times as much: the forecast is keen on novelty
 PAUSE_COST: Final = 2.0  # what goes on anyway needs no checkpoint to be read and no worker to be changed
+DIGITS: Final = 9  # to which two points of the unit cube are the same
 HOPELESS: Final = 4.0  # standard deviations between what a trial would come to and the best so far
 FAR: Final = 1e3  # standard deviations from which the tail is told by its first term
 NODES: Final = 16  # of the Gauss-Hermite rule
@@ -90,7 +91,7 @@ class Chooser:
         arms = [t for t in alive if t.status is Status.PAUSED or t.number == judged]
         is_drained = is_drained or len(history.trials) >= (self.problem.max_trials or math.inf)
         seen = len(history.observed), len(history.trials), is_drained
-        key = (seen, tuple(t.number for t in running), tuple(t.number for t in arms))
+        key = (seen, tuple(t.number for t in running), tuple((t.number, t.status) for t in arms))
         if self._known is None or self._known[0] != key:
             with one_thread():
                 self._known = key, self._choose(history, running, arms, is_drained=is_drained)
@@ -142,8 +143,15 @@ def _new(view: _View) -> tuple[Params, float]:
     time = float(view.source.times(np.array([float(view.horizon)]))[0])
     units, beliefs = candidates(view.source, view.state, view.process, time, view.rng)
     promises = view.promise(beliefs, view.horizon * NEW_COST)
+    promises = np.where(_is_known(view, units), -np.inf, promises)
     i = int(np.argmax(promises))
     return view.source.features.params(units[i]), float(promises[i])
+
+
+def _is_known(view: _View, units: Floats) -> NDArray[np.bool_]:
+    """Which of the points some trial has: there is nothing new to try there."""
+    known = {row.tobytes() for row in view.process.points.features.round(DIGITS)}
+    return np.array([row.tobytes() in known for row in view.source.features.of(units).round(DIGITS)], dtype=bool)
 
 
 def candidates(

@@ -8,6 +8,7 @@ et al., Freeze-Thaw Bayesian Optimization (2014). A trial without prospects is d
 
 from __future__ import annotations
 
+import math
 from typing import Final, Self
 
 from pydantic import Field, model_validator
@@ -73,6 +74,8 @@ class Adaptive:
         if rung is None or rung >= self.rungs[-1]:
             return Verdict("continue", "")
         found = self._chooser(history).choose(history, trial)
+        if found is None and len(history.trials) >= (self._problem.max_trials or math.inf):
+            return Verdict("continue", "nothing is known to compare it with")
         if found is not None and found.resume is not None and found.resume.trial == trial:
             return Verdict("continue", self._reason(found.resume))
         return Verdict("pause", "something else promises more")
@@ -84,6 +87,8 @@ class Adaptive:
             return []
         found = self._chooser(history).choose(history, is_drained=is_drained)
         arm = None if found is None else found.resume
+        if is_drained and found is None:
+            return [Resume(t.number, t.number, t.params, "nothing is known to compare it with") for t in waiting]
         if is_drained and (arm is None or arm.chance < SLIM):
             return self._last(history, waiting)
         gone: list[Resume | Drop] = [
@@ -100,9 +105,10 @@ class Adaptive:
         """No new trial comes and none of the paused ones promises anything: only see that one is trained to the end."""
         if any(t.status in (Status.RUNNING, Status.PENDING) for t in history.unfinished()):
             return []
-        best = next((number for number, _ in history.ranking()), None)
-        leader = next((t for t in waiting if t.number == best), None)
-        if leader is not None:
+        ranks = [number for number, _ in history.ranking()]
+        leader = min(waiting, key=lambda t: ranks.index(t.number) if t.number in ranks else math.inf)
+        is_first = ranks[:1] == [leader.number] or history.counts[Status.COMPLETED] == 0
+        if is_first and leader.number in ranks:
             return [Resume(leader.number, leader.number, leader.params, "the best so far is trained to the end")]
         return [Drop(t.number, "forecast: no chance to become the best") for t in waiting]
 
