@@ -159,7 +159,7 @@ def candidates(
 ) -> tuple[Floats, Belief]:
     """Points of the unit cube, refined towards what improves most on the best, and what they would show at `time`."""
     features, best = source.features, float(state.target.min())
-    expected = state.finals(state.table.numbers).mean
+    expected = state.expected_finals()
     centres = state.table.units[np.argsort(expected, kind="stable")[:CENTRES]]
     units = np.concatenate([rng.random((UNIFORM, centres.shape[1])), features.neighbours(centres, NEAR, rng)])
     units = features.canonical(units)

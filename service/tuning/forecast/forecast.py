@@ -37,6 +37,11 @@ class State:
     places: dict[int, int]  # trial number -> row of the process's features
     end: float  # the time of the last epoch
 
+    def expected_finals(self) -> Floats:
+        """The means of what all trials would show at the end."""
+        rows = np.arange(len(self.table.numbers))
+        return self.process.means_of_trials(rows, np.full(len(rows), self.end))
+
     def finals(self, numbers: list[int]) -> Belief:
         """What these trials would show at the end."""
         rows = np.array([self.places[n] for n in numbers], dtype=np.intp)
@@ -101,7 +106,7 @@ class Forecaster:
             losses = self._losses(table, None)
             points, target = self._points(table), Scale(losses)(losses)
             some = _varied(points, target, MAX_FIT_POINTS, due)
-            self._fitted = due, fit(points.take(some), target[some], self.features.groups)
+            self._fitted = due, fit(points.take(some).compact(), target[some], self.features.groups)
         return self._fitted[1]
 
     def _points(self, table: Table) -> Points:

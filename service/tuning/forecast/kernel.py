@@ -46,6 +46,11 @@ class Points:
         """Some of the observations; the features of all trials stay."""
         return Points(self.features, self.trial[places], self.time[places], self.count[places])
 
+    def compact(self) -> Points:
+        """The same observations, with the features of their own trials only, so that cost follows their number."""
+        used, trial = np.unique(self.trial, return_inverse=True)
+        return Points(self.features[used], trial, self.time, self.count)
+
 
 @dataclass(frozen=True, slots=True)
 class Prior:
@@ -97,8 +102,9 @@ class Covariance:
 
     def between(self, a: Points, b: Points) -> Floats:
         """len(a) by len(b), without noise; equal `trial` in both is the same trial."""
-        configs = matern(squared_distances(self.scaled(a.features), self.scaled(b.features)))[0]
-        configs = configs[a.trial][:, b.trial]
+        own, other = a.compact(), b.compact()
+        configs = matern(squared_distances(self.scaled(own.features), self.scaled(other.features)))[0]
+        configs = configs[own.trial][:, other.trial]
         times = self.times(a.time, b.time)[0]
         same = a.trial[:, None] == b.trial[None]
         return self._joined(configs, times, same)
@@ -115,7 +121,8 @@ class Covariance:
 
     def of_new(self, features: Floats, time: float, known: Points) -> Floats:
         """Covariance of configurations that no trial has, at one `time`, with observations: m by len(known)."""
-        configs = matern(squared_distances(self.scaled(features), self.scaled(known.features)))[0][:, known.trial]
+        used = known.compact()
+        configs = matern(squared_distances(self.scaled(features), self.scaled(used.features)))[0][:, used.trial]
         times = self.times(np.array([time]), known.time)[0][0]
         return np.asarray(configs * (self.level + self.shape * times) + self.common * times)
 

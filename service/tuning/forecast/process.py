@@ -93,6 +93,11 @@ class Process:
         asked = Points(self.points.features, trials, times, np.ones(len(trials)))
         return self._belief(self._covariance.between(asked, self.points), self._covariance.total)
 
+    def means_of_trials(self, trials: Places, times: Floats) -> Floats:
+        """The means alone of `of_trials`, which cost little."""
+        asked = Points(self.points.features, trials, times, np.ones(len(trials)))
+        return np.asarray(self._covariance.between(asked, self.points) @ self._weights)
+
     def means_of_new(self, features: Floats, time: float) -> Floats:
         """The means alone of `of_new`, which cost little."""
         return np.asarray(self._covariance.of_new(features, time, self.points) @ self._weights)
