@@ -18,6 +18,7 @@ _RANGE_KEYS: Final = ("min", "max", "distribution", "step")
 _PRIOR_KEYS: Final = ("around", "strength")
 _LARGEST_INTEGER: Final = 2**53  # beyond it, floats skip whole numbers
 _LARGEST_REAL: Final = 1e300
+_ROUNDING: Final = 1e-9  # 0.35 - 0.1 is a little less than 0.25
 _SMALLEST_LOGGED: Final = 1e-300
 
 
@@ -195,7 +196,7 @@ class _Reader:
             self._fault(
                 ("min",), f"must be {floor} on a log scale; bounds are real values, not exponents", allowed=floor
             )
-        if step is not None and not 0 < step <= high - low:
+        if step is not None and not 0 < step <= (high - low) * (1 + _ROUNDING):
             self._fault(("step",), "must be more than 0 and at most max - min", allowed=f"up to {high - low:g}")
         if is_integer:
             for key, value in (("min", low), ("max", high), ("step", step)):

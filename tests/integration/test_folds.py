@@ -31,7 +31,7 @@ def run(home: Path) -> Path:
         command += ["--set", value]
     done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
-    return next((home / "sweeps").iterdir())
+    return next(path for path in (home / "sweeps").iterdir() if path.is_dir())
 
 
 def proposed(ledger: list[Record]) -> list[TrialProposed]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from service.distributions import Choice, Integer, Real, identity
@@ -63,6 +63,7 @@ def test_the_grid_does_not_know_of_priors(parameter: Choice | Integer | Real, po
 
 @CALM
 @given(parameters())
+@example(Real(0.1, 0.35, step=0.25, prior=Prior(0.1, "weak")))  # 0.35 - 0.1 is a little less than 0.25
 def test_written_form_is_read_back_the_same(parameter: Choice | Integer | Real) -> None:
     tree = Node.of({"parameters": {"p": to_data(parameter)}}, Place("f"))
     faults = Faults(tree)
