@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from hypothesis import strategies as st
@@ -60,3 +61,16 @@ def spaces(draw: st.DrawFn, *, finite: bool = False, most: int = 6) -> Space:
             when[parent] = tuple(draw(st.lists(st.sampled_from(values), min_size=1, max_size=2, unique_by=identity)))
         parameters[f"p{i}"] = replace(parameter, when=when)
     return Space(parameters)
+
+
+def assert_there_and_back(parameter: Parameter, u: float) -> None:
+    """The value at `u` is one of the parameter's, and its own place leads to it again."""
+    value = parameter.from_unit(u)
+    assert parameter.contains(value)
+    place = parameter.to_unit(value)
+    assert 0 <= place <= 1
+    again = parameter.from_unit(place)
+    if isinstance(parameter, Real) and parameter.step is None:
+        assert math.isclose(again, value, rel_tol=1e-6, abs_tol=1e-6 * (parameter.high - parameter.low))
+    else:
+        assert identity(again) == identity(value)

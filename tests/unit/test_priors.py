@@ -11,14 +11,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from service.distributions import Choice, Integer, Real, identity
+from service.distributions import Choice, Integer, Real
 from service.document import Node, Place
 from service.errors import SpecError
 from service.parameters import parse_parameter, to_data
 from service.priors import EVEN_SHARE, STRENGTHS, Prior, Strength, Warp
 from service.space import Space
 from service.spec_faults import Faults
-from tests.spaces import choices, large_integers, reals, small_integers, stepped_reals
+from tests.spaces import assert_there_and_back, choices, large_integers, reals, small_integers, stepped_reals
 
 CALM = settings(deadline=None, database=None, derandomize=True)
 UNIT = st.floats(0, 1)
@@ -34,15 +34,7 @@ def parameters(draw: st.DrawFn) -> Choice | Integer | Real:
 @CALM
 @given(parameters(), UNIT)
 def test_every_point_is_a_value_and_back(parameter: Choice | Integer | Real, u: float) -> None:
-    value = parameter.from_unit(u)
-    assert parameter.contains(value)
-    place = parameter.to_unit(value)
-    assert 0 <= place <= 1
-    again = parameter.from_unit(place)
-    if isinstance(parameter, Real) and parameter.step is None:
-        assert math.isclose(again, value, rel_tol=1e-6, abs_tol=1e-6 * (parameter.high - parameter.low))
-    else:
-        assert identity(again) == identity(value)
+    assert_there_and_back(parameter, u)
 
 
 @CALM

@@ -14,6 +14,7 @@ from service.document import Node, Place
 from service.parameters import parse_parameter, to_data
 from service.space import Choice, Constant, Integer, Parameter, Real, Space, find_cycle, identity
 from service.spec_faults import Faults
+from tests.spaces import assert_there_and_back
 
 settings.register_profile("calm", deadline=None, database=None, derandomize=True)
 settings.load_profile("calm")
@@ -54,15 +55,7 @@ PARAMETERS: st.SearchStrategy[Parameter] = choices() | integers() | reals() | st
 
 @given(PARAMETERS, UNIT)
 def test_every_point_of_the_interval_is_a_value_and_back(parameter: Parameter, u: float) -> None:
-    value = parameter.from_unit(u)
-    assert parameter.contains(value)
-    place = parameter.to_unit(value)
-    assert 0 <= place <= 1
-    again = parameter.from_unit(place)
-    if isinstance(parameter, Real) and parameter.step is None:
-        assert math.isclose(again, value, rel_tol=1e-6, abs_tol=1e-6 * (parameter.high - parameter.low))
-    else:
-        assert identity(again) == identity(value)
+    assert_there_and_back(parameter, u)
 
 
 @given(PARAMETERS)

@@ -139,8 +139,9 @@ class PeerDecider:
         return [report, AttemptEnded(number, attempt, "stopped"), TrialEnded(number, "stopped")]
 
     def attempt_failed(self, number: int, attempt: int, kind: FailureKind, cause: str) -> list[Event]:
-        """Curves never break."""
-        raise NotImplementedError(number, attempt, kind, cause)
+        """The trial has failed for good: peers are told that it ended, and know of no retries."""
+        self.process.ask(op="ended", trial=self._theirs[number])
+        return [AttemptEnded(number, attempt, kind, cause), TrialEnded(number, "failed", cause)]
 
     def _params(self, config: dict[str, float]) -> Params:
         """`config` inside the space, where rounding may have put it just outside."""
