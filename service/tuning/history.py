@@ -17,15 +17,19 @@ from service.tuning.events import (
     CheckpointsDropped,
     DriverStarted,
     Event,
+    HeldOutEnded,
+    HeldOutStarted,
     Params,
     Record,
     Reported,
+    SearchEnded,
     SweepEnded,
     SweepPaused,
     SweepStarted,
     TrialEnded,
     TrialProposed,
 )
+from service.tuning.held_out import HeldOutTests
 from service.tuning.race_model import Standing
 
 EPOCH_TOLERANCE: Final = 0.1  # between epochs of one trial, a loss that moves by less than this share is mostly noise
@@ -119,6 +123,8 @@ class History:
         self.started_at = 0.0
         self.at = 0.0  # time of the newest record
         self.active_s = 0.0  # time with a driver at work: pauses between drivers do not count
+        self.search_ended: SearchEnded | None = None
+        self.tests = HeldOutTests()  # of the winner, once the search is over
         self.ended: SweepEnded | None = None
         self.paused: SweepPaused | None = None
         self.proposals = 0  # how often the searcher itself has proposed
@@ -157,6 +163,10 @@ class History:
                 self.lease_epoch, self.paused = event.lease_epoch, None
             case SweepPaused():
                 self.paused = event
+            case SearchEnded():
+                self.search_ended = event
+            case HeldOutStarted() | HeldOutEnded():
+                self.tests.apply(event, self.trials[event.trial])
             case SweepEnded():
                 self.ended = event
             case _:
