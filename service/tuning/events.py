@@ -159,7 +159,6 @@ class HeldOutEnded:
     attempt: int
     kind: Literal["finished", "failed", "lost", "interrupted"]
     metrics: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
     cause: str = ""
 
 

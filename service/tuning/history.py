@@ -132,6 +132,7 @@ class History:
         self.train_seconds = 0.0  # summed over all trials
         self.counts: dict[Status, int] = dict.fromkeys(Status, 0)
         self.endings: list[int] = []  # the trials that are over, in the order in which they ended
+        self.tried: dict[int, int] = {}  # trial -> length of `observed` when it first paused or ended without failing
         self.target_reached_by: int | None = None
         self._alive: dict[int, Trial] = {}
         self._by_epoch: dict[int, dict[int, Observation]] = {}
@@ -243,6 +244,8 @@ class History:
     def _end_attempt(self, event: AttemptEnded) -> None:
         trial = self.trials[event.trial]
         self._move(trial, Status.PAUSED if event.kind == "paused" else Status.PENDING)
+        if event.kind == "paused":
+            self.tried.setdefault(trial.number, len(self.observed))
         trial.cause = event.cause
         trial.restarts += event.kind in ("user", "hung")
         if event.kind in ("infrastructure", "checkpoint"):
@@ -254,6 +257,8 @@ class History:
         self._move(trial, Status(event.ending))
         trial.cause, trial.ended_at = event.cause, at
         self.endings.append(trial.number)
+        if event.ending != "failed":
+            self.tried.setdefault(trial.number, len(self.observed))
         self._alive.pop(trial.number, None)
 
     def _move(self, trial: Trial, status: Status) -> None:

@@ -48,17 +48,13 @@ def held_out_lines(found: dict[str, Any] | None) -> list[str]:
     """The score, or why there is none, for a terminal."""
     if found is None:
         return []
-    lines = [f"  held out    {text}" for text in _texts(found)[:1]]
-    lines += [f"                {text}" for text in _texts(found)[1:]]
     causes = list(dict.fromkeys(f["cause"].splitlines()[0] for f in found["fits"] if f["cause"] and not f["metrics"]))
-    if not lines and found["is_over"]:
-        return [f"  held out    no score: {causes[0]}"]
-    return [*lines, *(f"                one fit has no score: {cause}" for cause in causes if lines)]
+    texts = [_text(score) for score in found["scores"]]
+    if not texts:
+        return [f"  held out    no score: {causes[0]}"] if found["is_over"] and causes else []
+    return [f"  held out    {', '.join(texts)}", *(f"                without one fit: {cause}" for cause in causes)]
 
 
-def _texts(found: dict[str, Any]) -> list[str]:
-    return [
-        f"{s['name']} {'not finite' if s['mean'] is None else format(s['mean'], '.6g')}"
-        + ("" if s["deviation"] is None else f" ± {s['deviation']:.2g} over {s['fits']} fits")
-        for s in found["scores"]
-    ]
+def _text(score: dict[str, Any]) -> str:
+    spread = "" if score["deviation"] is None else f" ± {score['deviation']:.2g} over {score['fits']} fits"
+    return f"{score['name']} {'not finite' if score['mean'] is None else format(score['mean'], '.6g')}{spread}"

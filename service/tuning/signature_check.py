@@ -24,7 +24,7 @@ from service.tuning.config_merge import Config
 from service.tuning.events import Params
 from service.tuning.lightning_config import RUN_KEYS, accepted_arguments, import_class, merge, parser_of
 from service.tuning.signature_faults import Explanation, explain, locate, nearest, sections, without
-from service.tuning.testable import test_faults
+from service.tuning.trial_testable import test_faults
 
 _OURS: Final = {
     "trainer.max_epochs": "set scheduler.max_epochs instead",

@@ -10,8 +10,8 @@ from service.errors import TrialError
 from service.tuning.assignment import Assignment, Report
 from service.tuning.lightning_config import build, merge
 from service.tuning.reporting import number_of
-from service.tuning.testable import untestable
 from service.tuning.trial_checkpoint import verified_path
+from service.tuning.trial_testable import untestable
 
 
 def run_test(assignment: Assignment, report: Callable[[Report], bool], scratch: Path) -> None:

@@ -102,7 +102,7 @@ class _WarmUp:
         if self._request is None:
             return [], {}, None
         from service.tuning.signature_check import check
-        from service.tuning.testable import untestable
+        from service.tuning.trial_testable import untestable
 
         faults, defaults = check(self._request)
         return faults, defaults, None if faults else untestable(self._request["fit"], self._request["parameters"])
