@@ -85,7 +85,7 @@ def check_held_out(home: Path, folder: Path, winner: int, fits: list[int]) -> No
     ended = [r.event for r in read_ledger(folder) if isinstance(r.event, HeldOutEnded)]
     assert sorted(e.trial for e in ended) == sorted(fits)
     scored = {e.trial: e.metrics["test_acc"] for e in ended}
-    assert all(0.3 < value <= 1.0 for value in scored.values())
+    assert all(0.0 < value <= 1.0 for value in scored.values())
     mean = statistics.fmean(scored.values())
     told = json.loads((folder / "report" / "report.json").read_text())["held_out"]
     assert told["trial"] == winner
