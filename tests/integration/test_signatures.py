@@ -216,3 +216,6 @@ def test_a_test_that_was_asked_for_needs_classes_that_can_be_tested() -> None:
     kinds = {"model.class_path": ["tests.integration.toy_models.Toy", "trainables.vision.conv_net.ConvNet"]}
     assert untestable(FIT, kinds) == "", "the winner may be one that can be tested"
     assert "no data module" in untestable({"model": FIT["model"]}, {})
+    assert untestable({"model": {"class_path": "Net"}, "data": {"class_path": "Rows"}}, {}) == "", (
+        "names of the parser's"
+    )
