@@ -191,3 +191,27 @@ def test_a_searcher_that_draws_the_points_of_the_earlier_sweep_again_goes_on_all
     history = run(warm(past, searcher)[0], bowl, 0, 16).history
     own = [trial.params for trial in history.trials if trial.source == "searcher"]
     assert len({str(params) for params in own}) == len(own) > len(history.trials) // 4
+
+
+def by_the_defaults(past: PastSweep) -> Simulation:
+    """A sweep with the default searcher and scheduler, which share one forecast."""
+    module = plugins.find("schedulers", "adaptive")
+    options = module.Options(max_epochs=9)
+    problem = Problem(SPACE, ONE, tuple(module.rungs(options)), 1, (past,))
+    bayes = plugins.find("searchers", "bayes")
+    searcher = WarmStarted(bayes.build(bayes.Options(), problem), problem)
+    curves = Curves(lambda p, e: {"loss": bowl(p, e)})
+    simulation = Simulation(ONE, searcher, module.build(options, problem), curves, max_trials=12)
+    simulation.decider.is_suggestion = searcher.is_suggestion
+    simulation.run()
+    return simulation
+
+
+def test_a_warm_started_sweep_by_the_defaults_is_the_same_each_time_and_leaves_a_misleading_one_soon() -> None:
+    one, other = by_the_defaults(past_of(bowl)), by_the_defaults(past_of(bowl))
+    assert one.records == other.records
+    followed, left = (
+        sum(trial.source == "warm_start" for trial in simulation.history.trials)
+        for simulation in (one, by_the_defaults(past_of(turned)))
+    )
+    assert left <= TRIED_FIRST < followed

@@ -95,17 +95,23 @@ class Covariance:
         """Features in units of the length scales."""
         return features / self._lengths
 
-    def times(self, a: Floats, b: Floats) -> tuple[Floats, Floats, Floats]:
-        """(value, slope, squared distance) between two sets of times."""
-        gaps = ((a[:, None] - b[None]) / self._time) ** 2
-        return (*matern(gaps), gaps)
+    def times(self, a: Floats, b: Floats) -> Floats:
+        """The covariance of two sets of times, of which many are the same."""
+        (own, of_a), (other, of_b) = (np.unique(times, return_inverse=True) for times in (a, b))
+        return np.asarray(matern(((own[:, None] - other[None]) / self._time) ** 2)[0][of_a].take(of_b, axis=1))
+
+    def times_with_slope(self, times: Floats) -> tuple[Floats, Floats]:
+        """(value, d value / d log length) among `times`."""
+        gaps = ((times[:, None] - times[None]) / self._time) ** 2
+        value, slope = matern(gaps)
+        return value, slope * gaps * (5.0 / 3.0)
 
     def between(self, a: Points, b: Points) -> Floats:
         """len(a) by len(b), without noise; equal `trial` in both is the same trial."""
         own, other = a.compact(), b.compact()
         configs = matern(squared_distances(self.scaled(own.features), self.scaled(other.features)))[0]
-        configs = configs[own.trial][:, other.trial]
-        times = self.times(a.time, b.time)[0]
+        configs = configs[own.trial].take(other.trial, axis=1)
+        times = self.times(a.time, b.time)
         same = a.trial[:, None] == b.trial[None]
         return self._joined(configs, times, same)
 
@@ -123,7 +129,7 @@ class Covariance:
         """Covariance of configurations that no trial has, at one `time`, with observations: m by len(known)."""
         used = known.compact()
         configs = matern(squared_distances(self.scaled(features), self.scaled(used.features)))[0][:, used.trial]
-        times = self.times(np.array([time]), known.time)[0][0]
+        times = self.times(np.array([time]), known.time)[0]
         return np.asarray(configs * (self.level + self.shape * times) + self.common * times)
 
 
@@ -154,9 +160,10 @@ def evidence(theta: Floats, groups: Places, points: Points, target: Floats, prio
 
     covariance = Covariance(theta, groups)
     scaled = covariance.scaled(points.features)
-    configs, config_slope = (m[points.trial][:, points.trial] for m in matern(squared_distances(scaled, scaled)))
-    times, time_slope, gaps = covariance.times(points.time, points.time)
-    same = points.trial[:, None] == points.trial[None]
+    rows = points.trial
+    configs, config_slope = (m[rows].take(rows, axis=1) for m in matern(squared_distances(scaled, scaled)))
+    times, time_slope = covariance.times_with_slope(points.time)
+    same = rows[:, None] == rows[None]
     matrix = covariance._joined(configs, times, same)  # noqa: SLF001  # the same file
     matrix[np.diag_indices_from(matrix)] += covariance.noises(points)
     solved = _solved(matrix, target)
@@ -168,8 +175,8 @@ def evidence(theta: Floats, groups: Places, points: Points, target: Floats, prio
 
     gradient = np.zeros_like(theta)
     by_config = slope * (covariance.level + covariance.shape * times) * config_slope * (5.0 / 3.0)
-    rows = scaled[points.trial]
-    moments = 2.0 * ((rows * rows).T @ by_config.sum(axis=1) - np.einsum("if,if->f", rows, by_config @ rows))
+    own = scaled[rows]
+    moments = 2.0 * ((own * own).T @ by_config.sum(axis=1) - np.einsum("if,if->f", own, by_config @ own))
     gradient[: covariance.dimension] = 0.5 * np.bincount(groups, moments, minlength=covariance.dimension)
     parts = gradient[covariance.dimension :]
     with_configs, of_same = slope * configs, slope * same
@@ -180,6 +187,6 @@ def evidence(theta: Floats, groups: Places, points: Points, target: Floats, prio
     parts[OWN_SHAPE] = 0.5 * covariance.own_shape * (of_same * times).sum()
     parts[NOISE] = 0.5 * float((np.diag(slope) * covariance.noise / points.count).sum())
     by_time = covariance.common + covariance.shape * configs + covariance.own_shape * same
-    parts[TIME] = 0.5 * (slope * by_time * time_slope * gaps).sum() * (5.0 / 3.0)
+    parts[TIME] = 0.5 * (slope * by_time * time_slope).sum()
     off = (theta - prior.mean) / prior.spread
     return value + 0.5 * float(off @ off), gradient + off / prior.spread

@@ -15,8 +15,8 @@ from service.tuning.forecast.kernel import Covariance, Floats, Places, Points, P
 MAX_FIT_STEPS: Final = 30
 BOUND: Final = 3.0  # prior standard deviations
 LEAST_VARIANCE: Final = 1e-9
-SAMPLES: Final = 8  # of the hyperparameters: how sure the forecast is depends on values that few trials tell apart
-THINNING: Final = 3  # steps of the chain from one sample to the next
+SAMPLES: Final = 6  # of the hyperparameters: how sure the forecast is depends on values that few trials tell apart
+THINNING: Final = 2  # steps of the chain from one sample to the next
 LEAST_ANGLE: Final = 1e-6
 
 

@@ -1,8 +1,9 @@
-"""How many epochs a sweep needs to its target, with and without an earlier sweep; run by hand on real learning curves.
+"""How many epochs a sweep needs to a target, with and without an earlier sweep; run by hand on real learning curves.
 
 `python -m tests.benchmarks.search.warm_start` takes every LCBench task in turn, with the sweep of another task before
-it: as it was (related), and with its losses negated (misleading). The target is a normalised regret (0 is the best
-reachable value, 1 the median of random configurations). Each pair of runs has the same seed.
+it: as it was (related), and with its losses negated (misleading). The targets are what cold sweeps have reached, in the
+median over the seeds, after the epochs of so many whole trainings. Each pair of runs has the same seed. The curves lie
+outside the repository: in `../shared/curves`, or where TUNEYARD_CURVES says.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import argparse
 import importlib
 import math
+import os
 import statistics
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,8 +31,9 @@ from service.tuning.strategy import PastSweep, Problem
 from service.tuning.warm_start import WarmStarted
 from tests.simulator import Curves, Simulation
 
-CURVES = Path(__file__).parents[4] / "shared" / "curves"
+CURVES = Path(os.environ.get("TUNEYARD_CURVES", Path(__file__).parents[4] / "shared" / "curves"))
 EARLIER_TRIALS, MOST_TRIALS, WORKERS = 60, 200, 4
+LABELS = ("cold", "related", "misleading")
 
 
 @cache
@@ -106,25 +109,34 @@ def records_of(name: str, options: argparse.Namespace, seed: int, problem: Probl
     return _RECORDS[name, seed]
 
 
-def reached(name: str, options: argparse.Namespace, seed: int) -> float:
-    """The best loss of a cold sweep after the epochs of `options.trainings` whole trials."""
-    objectives = Objectives((Objective("loss"),))
-    history = History(objectives)
-    best = math.inf
-    for record in records_of(name, options, seed, Problem(space_of(name), objectives, rungs(name, options), seed)):
+def reached(records: Iterable[Record], objectives: Objectives) -> Iterator[tuple[int, float]]:
+    """(epochs trained over all trials, the best loss so far) after each report of a sweep."""
+    history, best = History(objectives), math.inf
+    for record in records:
         history.apply(record)
         if isinstance(record.event, Reported):
             best = min(best, record.event.metrics["loss"])
-        if history.epochs_trained >= options.trainings * task(name).epochs:
-            break
-    return best
+            yield history.epochs_trained, best
 
 
-def epochs_to_target(name: str, options: argparse.Namespace, seed: int, past: Iterable[PastSweep], goal: float) -> int:
-    """Epochs trained, over all trials, until one reaches `goal`; all of them where none does."""
-    objectives = Objectives((Objective("loss", "minimize", goal),))
+def cold_best(name: str, options: argparse.Namespace, seed: int, trainings: float) -> float:
+    """The best loss of a cold sweep after the epochs of so many whole trials."""
+    objectives = Objectives((Objective("loss"),))
+    records = records_of(name, options, seed, Problem(space_of(name), objectives, rungs(name, options), seed))
+    limit, found = trainings * task(name).epochs, list(reached(records, objectives))
+    return next((best for epochs, best in found if epochs >= limit), found[-1][1])
+
+
+def epochs_to_targets(
+    name: str, options: argparse.Namespace, seed: int, past: Iterable[PastSweep], targets: list[float]
+) -> list[int]:
+    """Epochs trained, over all trials, until one reaches each of the `targets`; all of them where none does."""
+    objectives = Objectives((Objective("loss", "minimize", min(targets)),))
     problem = Problem(space_of(name), objectives, rungs(name, options), seed, tuple(past))
-    return simulation(name, options, problem, MOST_TRIALS).run().epochs_trained
+    sweep = simulation(name, options, problem, MOST_TRIALS)
+    every = sweep.run().epochs_trained
+    found = list(reached(sweep.records, objectives))
+    return [next((epochs for epochs, best in found if best <= target), every) for target in targets]
 
 
 def alike(one: str, other: str) -> float:
@@ -143,33 +155,46 @@ def mean(ratios: list[float]) -> str:
     return f"{math.exp(statistics.fmean(logs)):5.2f} (x/ {math.exp(error):4.2f})"
 
 
-def main() -> None:
+def compare(name: str, other: str, options: argparse.Namespace) -> Iterator[tuple[list[int], list[int], list[int]]]:
+    """(cold, related, misleading) epochs to each target of one task, seed by seed."""
+    seeds = range(options.seeds)
+    targets = [statistics.median(cold_best(name, options, s, count) for s in seeds) for count in options.trainings]
+    for seed in seeds:
+        pasts = [[], *([earlier(other, options, 100 + seed, sign)] for sign in (1.0, -1.0))]
+        cold, related, misleading = (epochs_to_targets(name, options, seed, past, targets) for past in pasts)
+        yield cold, related, misleading
+
+
+def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--search", default="tpe")
-    parser.add_argument("--scheduler", default="asha")
+    parser.add_argument("--search", default="bayes")
+    parser.add_argument("--scheduler", default="adaptive")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--trainings", type=float, default=8, help="the target is what a cold sweep reaches in these")
+    parser.add_argument("--trainings", type=float, nargs="+", default=[1, 2, 4, 8], help="whole ones, for each target")
     parser.add_argument("--kin", type=int, default=0, help="which earlier task: 0 the most alike, 9 the least")
     parser.add_argument("--tasks", type=int, default=11, help="how many of the tasks")
     parser.add_argument("--unwrapped", action="store_true", help="the searcher makes use of earlier sweeps by itself")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parsed()
     if not (CURVES / "curves.py").is_file():
         sys.exit(f"skipped: {CURVES} does not hold the learning curves that are the tasks")
     names = [name for name in curves().names() if name.startswith("lcbench:")]
-    faster: list[float] = []
-    slower: list[float] = []
-    print(f"{'task':16}{'earlier task':16}{'alike':>6}{'cold':>8}{'related':>9}{'mislead':>9}  epochs to the target")
+    rows: list[tuple[list[int], list[int], list[int]]] = []
+    print("epochs to what a cold sweep reached in", *(f"{count:g}," for count in options.trainings), "whole trainings")
     for name in names[: options.tasks]:
         kin = sorted(((alike(name, other), other) for other in names if other != name), reverse=True)
         likeness, other = kin[options.kin]
-        goal = statistics.median(reached(name, options, seed) for seed in range(options.seeds))
-        for seed in range(options.seeds):
-            pasts = [[], *([earlier(other, options, 100 + seed, sign)] for sign in (1.0, -1.0))]
-            cold, related, misleading = (epochs_to_target(name, options, seed, past, goal) for past in pasts)
-            faster.append(cold / related)
-            slower.append(misleading / cold)
-            print(f"{name:16}{other:16}{likeness:6.2f}{cold:8}{related:9}{misleading:9}", flush=True)
-    print(f"related: {mean(faster)} times faster; misleading: {mean(slower)} times as long")
+        for row in compare(name, other, options):
+            rows.append(row)
+            shown = "  ".join(f"{label} {epochs}" for label, epochs in zip(LABELS, row, strict=True))
+            print(f"{name:16}{other:16}{likeness:6.2f}  {shown}", flush=True)
+    for i, count in enumerate(options.trainings):
+        faster = mean([cold[i] / related[i] for cold, related, _ in rows])
+        slower = mean([misleading[i] / cold[i] for cold, _, misleading in rows])
+        print(f"target of {count:g} trainings: related {faster} times faster, misleading {slower} times as long")
 
 
 if __name__ == "__main__":
