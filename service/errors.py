@@ -2,6 +2,8 @@
 
 TuneyardError
 ├── SpecError            a sweep file (or an override) is wrong: carries every Fault at once
+│   └── PackageError         a package of the user's code cannot be made, or is refused
+├── ContextError         no server is known under that name, or its URL is none
 ├── SweepNotFoundError   no sweep of that name or id under the data folder
 ├── SweepRunningError    another driver holds the sweep
 ├── LedgerError          the record of a sweep cannot be read or written
@@ -51,6 +53,14 @@ class SpecError(TuneyardError):
         self.faults = tuple(faults)
         count = len(self.faults)
         super().__init__(f"{count} fault{'s' if count != 1 else ''}\n" + "\n".join(map(str, self.faults)))
+
+
+class PackageError(SpecError):
+    """A package of the user's code cannot be made, or is refused; nothing of it was kept."""
+
+
+class ContextError(TuneyardError):
+    """What was given names no server; the text says which are known."""
 
 
 class SweepNotFoundError(TuneyardError):
