@@ -11,6 +11,8 @@ TuneyardError
 ├── TrialError           a trial cannot go on; the message is its cause
 │   ├── MissingMetricError   the fit did not log what the sweep optimises
 │   └── CheckpointError      the checkpoint to start from is damaged or gone
+├── ServerError          a server refused a request: carries the status and all faults of its answer
+│   └── UnreachableError     no answer came, however often it was asked
 ├── BackendError         a cluster backend refused or lost a job
 └── TrackingError        MLflow refused something that a retry will not mend
 """
@@ -89,6 +91,18 @@ class MissingMetricError(TrialError):
 
 class CheckpointError(TrialError):
     """The checkpoint that an attempt should start from is damaged or gone; an older one may do."""
+
+
+class ServerError(TuneyardError):
+    """A server refused a request; `status` is that of HTTP, None where no answer came."""
+
+    def __init__(self, text: str, status: int | None = None) -> None:
+        self.status = status
+        super().__init__(text)
+
+
+class UnreachableError(ServerError):
+    """No answer came from a server; whether it got the request is not known."""
 
 
 class BackendError(TuneyardError):

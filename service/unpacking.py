@@ -26,7 +26,7 @@ from service.errors import Fault, PackageError
 MAX_MEMBERS: Final = 10_000
 MAX_RATIO: Final = 100
 MAX_TOTAL_BYTES: Final = 512_000_000
-MAX_PACKAGE_BYTES: Final = 100_000_000  # of the zip itself
+MAX_PACKAGE_BYTES: Final = 64 * 2**20  # of the zip itself
 MAX_NAME_BYTES: Final = 1000
 MAX_FAULTS: Final = 20
 TOP_LEVEL_OF_OURS: Final = ("service", "trainables", "cluster")
