@@ -27,7 +27,7 @@ _ROOT: Final = Path(__file__).parent.parent
 
 
 class MlflowBeside:
-    """`tuneyard ui` as a child process. Sweeps do not need it: their trackers write to the store, not to this server."""
+    """`tuneyard ui` as a child process; sweeps do without it: their trackers write to the store itself."""
 
     def __init__(self, home: Path, port: int) -> None:
         self._home, self._port = home, port
