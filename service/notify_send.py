@@ -57,8 +57,7 @@ def send(parcel: Parcel, at: float, allowed: Sequence[Network] = ()) -> None:
 
     The address that was checked is the one that is connected to: a second look-up of the name could answer otherwise.
     """
-    parts = urlsplit(parcel.url)
-    address = reachable(parcel.url, allowed)
+    parts, address = _plain(parcel.url), reachable(parcel.url, allowed)
     host, port = str(parts.hostname), parts.port or _PORTS[parts.scheme]
     connection = _connection(parts.scheme, host, port, address)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -162,7 +161,10 @@ def _connection(scheme: str, host: str, port: int, address: str) -> http.client.
 def _within(seconds: float, connection: http.client.HTTPConnection) -> Iterator[None]:
     """Cut the connection after `seconds` in all: a receiver that drips its answer must not hold up the others."""
 
+    is_late = threading.Event()
+
     def cut() -> None:
+        is_late.set()
         with suppress(OSError, AttributeError):
             connection.sock.shutdown(socket.SHUT_RDWR)
 
@@ -171,6 +173,8 @@ def _within(seconds: float, connection: http.client.HTTPConnection) -> Iterator[
     timer.start()
     try:
         yield
+        if is_late.is_set():  # the library takes a connection that ends within the headers for their end
+            raise TimeoutError
     finally:
         timer.cancel()
         connection.close()
