@@ -25,7 +25,9 @@ from service.errors import TuneyardError
 from service.metrics import MEDIA_TYPE, Metrics
 
 _ROUTES: Final = (api_sweeps, api_trials, api_events, api_packages, api_cluster, api_access)
-_ABOUT: Final = "Submit sweeps to a cluster, watch them, and get what came of them. Every refusal is a problem document."
+_ABOUT: Final = (
+    "Submit sweeps to a cluster, watch them, and get what came of them. Every refusal is a problem document."
+)
 _PAGE_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 
 

@@ -10,7 +10,6 @@ from fastapi import Path, Query, Response
 
 from service.api_guard import Asking, Caller, router
 from service.api_models import (
-    NAME,
     AuditPage,
     CreateProject,
     CreateToken,
@@ -137,6 +136,8 @@ def list_quotas(caller: Asking) -> dict[str, Any]:
 def _concerns(caller: Caller, kind: str, name: str) -> bool:
     if caller.is_operator:
         return True
+    if name == "*":
+        return True
     return name == caller.principal.user if kind == "user" else caller.principal.role(name) is not None
 
 
@@ -147,7 +148,7 @@ def _quota(kind: str, name: str, quota: Quota) -> dict[str, Any]:
 @routes.put(f"{PREFIX}/quotas/{{kind}}/{{name}}", response_model=QuotaAnswer)
 def set_quota(
     kind: Literal["user", "project"],
-    name: Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,126}$")],
+    name: Annotated[str, Path(pattern=r"^([A-Za-z0-9][A-Za-z0-9._@+-]{0,126}|\*)$", description="`*`: all others.")],
     body: QuotaBody,
     caller: Asking,
 ) -> dict[str, Any]:
@@ -199,10 +200,9 @@ def create_webhook(body: CreateWebhook, caller: Asking) -> dict[str, Any]:
 def remove_webhook(webhook_id: Id, caller: Asking, project: ProjectQuery = None) -> Response:
     """Send nothing there any more."""
     place = caller.project(project)
-    if webhook_id not in [hook.id for hook in caller.service.store.webhooks(place)]:
-        raise not_found(f"the webhook {webhook_id}")
     caller.note(place, webhook_id)
-    caller.service.store.remove_webhook(webhook_id)
+    if not caller.service.store.remove_webhook(webhook_id, frozenset((place,))):
+        raise not_found(f"the webhook {webhook_id}")
     return Response(status_code=204)
 
 

@@ -157,7 +157,7 @@ class Caller:
 
     def note(self, project: str | None, subject: str) -> None:
         """Say what the request is about, for the audit log."""
-        self.state |= {"project": project, "subject": subject}
+        self.state.update(project=project, subject=subject)
 
     def _check_role(self, project: str) -> None:
         needed = self.rule.needs
@@ -179,4 +179,3 @@ def caller(request: Request) -> Caller:
 
 
 Asking = Annotated[Caller, Depends(caller)]
-

@@ -216,7 +216,9 @@ class _Sender:
 
 
 def _too_large(cap: int) -> ProblemError:
-    return ProblemError(413, "too-large", f"the body is too large; at most {cap:,} bytes", headers={"Connection": "close"})
+    return ProblemError(
+        413, "too-large", f"the body is too large; at most {cap:,} bytes", headers={"Connection": "close"}
+    )
 
 
 def _route_of(scope: Scope) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import secrets
 from dataclasses import asdict
 from pathlib import Path as FilePath
@@ -68,7 +67,7 @@ async def put_package(
 async def _received(request: Request, partial: FilePath) -> tuple[int, str]:
     """(size, SHA-256) of the body, which is now in `partial`."""
     digest, size_bytes = hashlib.sha256(), 0
-    with partial.open("xb") as stream:  # noqa: ASYNC230  # the page cache takes a chunk at once
+    with partial.open("xb") as stream:  # the page cache takes a chunk at once
         async for chunk in request.stream():
             digest.update(chunk)
             size_bytes += len(chunk)

@@ -16,8 +16,7 @@ from service.api_models import FaultAnswer, Problem
 from service.document import shorten, shown, written
 from service.errors import Fault, SpecError, SweepNotFoundError, TuneyardError
 from service.lifecycle import IllegalMoveError
-from service.store_database import StoreError, UnstorableError
-from service.store_sweeps import KeyConflictError, ProjectNotFoundError, VersionConflictError
+from service.store import KeyConflictError, ProjectNotFoundError, StoreError, UnstorableError, VersionConflictError
 from service.sweep_views import ViewError
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -114,7 +113,6 @@ def register(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(TuneyardError, _on_any)
-    app.add_exception_handler(Exception, _on_any)
 
 
 def _request_id(request: Request) -> str:

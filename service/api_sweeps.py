@@ -135,10 +135,11 @@ def _enqueue(
 
 
 def _allowance(caller: Caller, project: str) -> Allowance:
-    quotas = caller.service.store.quotas()
-    places = {f"the user {caller.principal.user}": ("user", caller.principal.user),
-              f"the project {project}": ("project", project)}  # fmt: skip
-    found: dict[str, Quota] = {whose: quotas[place] for whose, place in places.items() if place in quotas}
+    quotas, found = caller.service.store.quotas(), dict[str, Quota]()
+    for kind, name in (("user", caller.principal.user), ("project", project)):
+        quota = quotas.get((kind, name)) or quotas.get((kind, "*"))
+        if quota is not None:
+            found[f"the {kind} {name}"] = quota
     sees_all = EVERY_PROJECT in caller.principal.roles
     return Allowance(pip=caller.service.allows_pip, experiments=sees_all, quotas=found)
 

@@ -62,7 +62,9 @@ def _check_bounds(data: Mapping[str, Any]) -> None:
         count += 1
         if depth > MAX_DEPTH or count > MAX_NODES:
             allowed = f"at most {MAX_DEPTH} levels and {MAX_NODES:,} values"
-            raise SpecError([Fault("the sweep is nested too deeply, or holds too many values", "spec", allowed=allowed)])
+            raise SpecError(
+                [Fault("the sweep is nested too deeply, or holds too many values", "spec", allowed=allowed)]
+            )
         _check_value(item)
         if isinstance(item, Mapping):
             for key in item:

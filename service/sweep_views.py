@@ -180,9 +180,7 @@ class ReaderProcess:
         self._end()
         command = [sys.executable, "-P", "-m", "service.sweep_reader", str(self._home)]
         environment = {**os.environ, "PYTHONPATH": python_path(_ROOT)}
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
         self._process, self._lines = process, queue.SimpleQueue()
         threading.Thread(target=_pump, args=(process, self._lines), daemon=True).start()
         threading.Thread(target=self._end_when_idle, args=(process,), daemon=True).start()
