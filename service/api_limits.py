@@ -23,6 +23,7 @@ from service.api_problems import ProblemError, answer, problem_of
 from service.api_rules import PREFIX, RULES, Access
 from service.api_service import Service
 from service.auth import AuthError
+from service.errors import TuneyardError
 from service.metrics import Metrics
 from service.records import Principal
 
@@ -211,7 +212,7 @@ class _Sender:
             self._service.store.add_audit(
                 principal.user, state.get("project"), action, state.get("subject", ""), str(status), state["address"]
             )
-        except Exception:  # what was done is done; its answer must not get lost with the note of it
+        except TuneyardError:  # what was done is done; its answer must not get lost with the note of it
             _log.exception("request %s could not be noted in the audit log", state["request_id"])
 
 
