@@ -18,16 +18,19 @@ from typing import Final, cast
 
 from service.errors import LedgerError
 from service.spec import SweepSpec
-from service.tuning.assembly import build, history_of
-from service.tuning.decisions import Arrival, Decider, FailureKind, Finished
+from service.tuning.answers import Finished
+from service.tuning.assembly import build, history_of, tests_winner
+from service.tuning.decisions import Arrival, Decider, FailureKind
 from service.tuning.events import (
     AttemptEnded,
     AttemptStarted,
     CheckpointsDropped,
     DriverStarted,
     Event,
+    HeldOutStarted,
     Record,
     Reported,
+    SearchEnded,
     SweepEnded,
     SweepStarted,
     TrialEnded,
@@ -71,6 +74,7 @@ def replay_folder(folder: Path) -> Replayed:
     records, job = read_ledger(folder), read_job(folder)
     spec = recorded_spec(records)
     decider = build(spec, history_of(spec, ()), job.defaults, read_past(folder, job.facts)).decider
+    decider.tests = tests_winner(spec, job.untestable)
     return replay(records, decider)
 
 
@@ -121,7 +125,7 @@ class _Replay:
             case DriverStarted():
                 self._decider = replace(self._decider)  # a new driver has yet to find out what the one before knew
                 self._take(1)
-            case TrialProposed() | AttemptStarted() | TrialEnded():
+            case TrialProposed() | AttemptStarted() | TrialEnded() | SearchEnded() | HeldOutStarted():
                 self._started(event)
             case Reported():
                 self._reported(event)
@@ -141,7 +145,8 @@ class _Replay:
 
     def _started(self, event: Event) -> None:
         """What an idle worker was given, or what ended while there was nothing for it."""
-        elapsed_s = self._elapsed_s(event.cause if isinstance(event, TrialEnded) else "")
+        reason = event.cause if isinstance(event, TrialEnded) else ""
+        elapsed_s = self._elapsed_s(event.reason if isinstance(event, SearchEnded) else reason)
         answer = self._decider.start(elapsed_s)
         if not self._is_recorded(answer.events) and not any(isinstance(e, TrialProposed) for e in answer.events):
             # The driver may have asked before, when nothing came of it but that the search space is used up.

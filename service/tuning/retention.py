@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from service.tuning.events import Checkpoint
-from service.tuning.history import History, Trial
+if TYPE_CHECKING:
+    from service.tuning.events import Checkpoint
+    from service.tuning.history import History, Trial
 
 RUNNERS_UP: Final = 5
 SPARE: Final = 2  # a live trial keeps at least so many: where the newest is damaged, the one before it is used
@@ -16,12 +17,14 @@ SPARE: Final = 2  # a live trial keeps at least so many: where the newest is dam
 class RetentionPolicy:
     """How many trials keep the checkpoint of their best epoch, and how many newest ones a live trial keeps.
 
-    `runners_up` more trials keep that of their best epoch for as long as the sweep goes.
+    `runners_up` more trials keep that of their best epoch for as long as the sweep goes. With `keeps_fits`, all fits
+    of these trials do, where they have several: the winner's are tested.
     """
 
     save_sweep_best: int = 1
     save_trial_latest: int = 1
     runners_up: int = 0
+    keeps_fits: bool = False
 
 
 def runners_up(*, is_raced: bool, is_single: bool) -> int:
@@ -46,10 +49,13 @@ def expendable(history: History, policy: RetentionPolicy, in_use: frozenset[str]
         if not trial.status.is_over:
             newest = sorted(trial.checkpoints, key=lambda c: c.epoch)[-max(SPARE, policy.save_trial_latest) :]
             needed.update(c.path for c in newest)
-    for number, epoch in history.ranking()[: policy.save_sweep_best + policy.runners_up]:
-        best = best_checkpoint(history.trials[number], epoch)
-        if best is not None:
-            needed.add(best.path)
+    leading = [number for number, _ in history.ranking()[: policy.save_sweep_best + policy.runners_up]]
+    keepers = [history.trials[number] for number in leading]
+    if policy.keeps_fits:
+        keepers += [fit for number in leading for fit in history.fits_of(number)[1:]]
+        keepers += [trial for trial in history.unfinished() if trial.repeats is not None]
+    best = [best_checkpoint(trial, trial.best_epoch) for trial in keepers]
+    needed.update(c.path for c in best if c is not None)
     held = {c.path: c for trial in history.trials for c in (*trial.superseded, *trial.checkpoints)}
     return [checkpoint for path, checkpoint in held.items() if path not in needed]
 

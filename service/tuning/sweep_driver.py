@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import math
 import os
 import threading
 from collections.abc import Iterator
@@ -15,16 +14,16 @@ from typing import Any, Final
 
 from service.errors import Fault, SweepRunningError, TuneyardError
 from service.spec import SweepSpec
-from service.tuning import ray_environment
-from service.tuning.assembly import Parts, build, first_points, history_of
+from service.tuning import assigning, ray_environment
+from service.tuning.assembly import Parts, build, first_points, history_of, tests_winner
 from service.tuning.clock import steady_clock
 from service.tuning.conductor import Conductor
-from service.tuning.events import AttemptStarted, SweepStarted
+from service.tuning.events import Begun, SweepStarted
 from service.tuning.history import History
 from service.tuning.knowledge import read_past
 from service.tuning.lease import Lease
 from service.tuning.ledger import Ledger
-from service.tuning.outcome import leave_report, seed_of
+from service.tuning.outcome import leave_report
 from service.tuning.patience import patiently
 from service.tuning.progress import snapshot
 from service.tuning.signature_request import request_of
@@ -56,6 +55,7 @@ class Driver:
         history = history_of(self.spec, take_over(ledger, folder, lease))
         past = read_past(folder, self.job.facts)
         self.parts: Parts = build(self.spec, history, self.job.defaults, past)
+        self.parts.decider.tests = tests_winner(self.spec, self.job.untestable)
         self.conductor = Conductor(self.parts.decider, ledger, self.storage, self.parts.retention, clock)
         self.warnings = self.parts.decider.warnings
         self.watchdog = Watchdog(self.spec.failure.report_timeout_s, is_excused=self._storage_refuses)
@@ -98,15 +98,20 @@ class Driver:
         log.info("a worker is warm")
         self._lost_warm_ups, self._has_warmed = 0, True
         if message["is_first"]:
-            if message["defaults"]:
-                self.job = replace(self.job, defaults=message["defaults"])
-                patiently(lambda: write_job(self.folder, self.job), "writing the job")
-                points, warnings = first_points(self.spec, self.job.defaults)
-                self.parts.decider.first_points = points
-                self.warnings[:] = [w for w in self.warnings if w not in self.parts.point_warnings] + list(warnings)
+            if message["defaults"] or message.get("untestable") is not None:
+                self._learn(message)
             self._begin()
             self.state, self.conductor.is_open = "running", True
         return True
+
+    def _learn(self, message: dict[str, Any]) -> None:
+        """Heed what the first worker has found in the classes of the sweep."""
+        self.job = replace(self.job, defaults=message["defaults"], untestable=message.get("untestable"))
+        patiently(lambda: write_job(self.folder, self.job), "writing the job")
+        points, warnings = first_points(self.spec, self.job.defaults)
+        self.parts.decider.first_points = points
+        self.parts.decider.tests = tests_winner(self.spec, self.job.untestable)
+        self.warnings[:] = [w for w in self.warnings if w not in self.parts.point_warnings] + list(warnings)
 
     def worker_lost(self, cause: str) -> bool:
         """A worker was lost before it was warm; whether to try once more. Again and again, that is no accident."""
@@ -182,46 +187,13 @@ class Driver:
         self._say()
         return OVER if ending == "completed" else FAILED
 
-    def assign(self, started: AttemptStarted) -> dict[str, Any]:
+    def assign(self, started: Begun) -> dict[str, Any]:
         """What a worker needs to run `started`, beside what all attempts share (`shared`)."""
-        trial = self.history.trials[started.trial]
-        return {
-            "trial": started.trial,
-            "attempt": started.attempt,
-            "params": {**started.params, **self.spec.evaluation.arguments(trial.fold)},
-            "seed": seed_of(self.spec) + trial.seed_index,
-            "checkpoint": _checkpoint_fields(started),
-            "save_above": self._save_above() if trial.repeats is None else None,
-            "seconds_before": trial.seconds,
-        }
+        return assigning.own(self.spec, self.history, started, keeps_fits=self.parts.decider.tests)
 
     def shared(self) -> dict[str, Any]:
         """What all attempts of the sweep share."""
-        objectives = self.spec.objectives
-        single = objectives.objectives[0] if len(objectives.objectives) == 1 else None
-        return {
-            "sweep_id": self.job.sweep_id,
-            "fit": self.spec.fit,
-            "metrics": list(objectives.metrics),
-            "goals": {o.name: o.goal for o in objectives.objectives},
-            "max_epochs": self.spec.max_epochs,
-            "checkpoint_epochs": list(self.parts.checkpoint_epochs),
-            "storage": str(self.folder),
-            "code_root": self.job.code_root,
-            "best_metric": None if single is None else [single.name, single.goal],
-            "cpus": self.spec.resources.cpu,
-        }
-
-    def _save_above(self) -> float | None:
-        """The loss that an epoch has to beat to be among the best that are kept; None where only rungs are saved."""
-        keep = self.spec.checkpoints.save_sweep_best
-        ranking = self.history.ranking()
-        if len(self.spec.objectives.objectives) > 1 or keep == 0:
-            return None
-        if len(ranking) < keep:
-            return math.inf
-        number, epoch = ranking[keep - 1]
-        return self.history.trials[number].curve[epoch].losses[0]
+        return assigning.shared(self.spec, self.job, self.folder, self.parts.checkpoint_epochs)
 
     def write_progress(self) -> None:
         """Leave a snapshot for whoever watches, unless the sweep is another driver's by now."""
@@ -332,10 +304,3 @@ class Driver:
         finally:
             over.set()
             thread.join()
-
-
-def _checkpoint_fields(started: AttemptStarted) -> dict[str, Any] | None:
-    saved = started.checkpoint
-    if saved is None:
-        return None
-    return {"path": saved.path, "epoch": saved.epoch, "size_bytes": saved.size_bytes, "digest": saved.digest}

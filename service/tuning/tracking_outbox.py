@@ -16,6 +16,7 @@ from service.tuning.events import (
     AttemptEnded,
     AttemptStarted,
     DriverStarted,
+    HeldOutEnded,
     Params,
     Record,
     Reported,
@@ -27,6 +28,7 @@ from service.tuning.events import (
 )
 from service.tuning.history import best_epoch_of
 from service.tuning.tracking_folds import FoldRuns
+from service.tuning.tracking_held_out import HeldOutScores
 from service.tuning.tracking_names import clean_key, cut, metric_value, milliseconds, param_text, tag_text
 from service.tuning.tracking_points import Delivery, Point, RunStatus
 from service.tuning.tracking_runs import FitKey, RunKey, tags_of
@@ -69,6 +71,7 @@ class Outbox:
         self._finals: dict[int, tuple[int, Observation]] = {}  # best epoch of every trial that may win
         self._record_losses: list[float] = []
         self._folds: FoldRuns | None = None  # where trials are trained several times
+        self._tests = HeldOutScores()
 
     @property
     def cursor(self) -> int:
@@ -101,6 +104,9 @@ class Outbox:
                 self._end_attempt(record, event)
             case TrialEnded():
                 self._end_trial(record, event)
+            case HeldOutEnded():
+                delivery, epoch = self._delivery(self.key(event.trial), record), self._finals[event.trial][0]
+                self._tests.end(event, epoch, delivery, milliseconds(record.at))
             case SweepPaused():
                 self._pause(record, event)
             case SweepEnded():
@@ -320,6 +326,8 @@ class Outbox:
         winner = numbers[self._objectives.order(seen)[0]] if raced is None else raced.configuration
         epoch, best = self._finals[winner]
         self.best = (winner, epoch)
+        above = [delivery] if self._folds is None else [delivery, self._delivery(winner, record)]
+        self._tests.sum_up(above, milliseconds(record.at), epoch)
         losses = best.losses if raced is None else (raced.mean,)
         values = [f"{o.value(x):.6g}" for o, x in zip(self._objectives.objectives, losses, strict=True)]
         delivery.tags |= {
