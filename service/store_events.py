@@ -47,7 +47,7 @@ def tell(database: Database, connection: sa.Connection, about: About, told: Iter
     records = []
     for kind, data in told:
         row = {"sweep_id": about.sweep_id, "project": about.project, "at": about.at, "kind": kind, "data": data}
-        number = connection.execute(sa.insert(events).values(row)).inserted_primary_key[0]
+        number = connection.execute(sa.insert(events).values(row).returning(events.c.number)).scalar_one()
         records.append(EventRecord(number, about.sweep_id, about.project, about.at, kind, data))
     _queue_deliveries(connection, about, records)
     return records
@@ -163,7 +163,7 @@ def _delivery(event_number: int, webhook_id: str) -> sa.Update:
     return sa.update(deliveries).where(is_it)
 
 
-def _found(connection: sa.Connection, row: sa.Row[Any]) -> Delivery | None:
+def _found(connection: sa.Connection, row: sa.Row[Any, Any, Any]) -> Delivery | None:
     """The delivery with what it is about; None, and no delivery any more, where that is gone."""
     told = connection.execute(sa.select(events).where(events.c.number == row.event_number)).one_or_none()
     hook = connection.execute(sa.select(webhooks).where(webhooks.c.id == row.webhook_id)).one_or_none()

@@ -1,10 +1,9 @@
-"""Sweeps in the database: submitted once for each key, changed by `lifecycle.step` alone, each change with its events."""
+"""Sweeps in the database: submitted once for each key, changed by `lifecycle.step` alone, and told of as they change."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import fields, replace
-from typing import Any, Final
+from typing import Final, Unpack
 
 import sqlalchemy as sa
 
@@ -15,7 +14,7 @@ from service.queue import Usage
 from service.records import Lease, NewSweep, State, SweepRecord, Wish
 from service.store_database import Database, StoreError
 from service.store_events import About, tell
-from service.store_finding import Wanted, find_id, page, read_sweep
+from service.store_finding import Filters, find_id, page, read_sweep
 from service.store_leases import check, sweep_lease
 from service.store_rows import SWEEP_COLUMNS, changed, row_of, sweep_of
 from service.store_schema import events, keys, leases, projects, specs, sweeps, usage
@@ -97,24 +96,20 @@ class Sweeps:
         """
         return self._database.read(lambda c: read_sweep(c, find_id(c, sweep_id, projects)))
 
-    def sweeps(  # noqa: PLR0913  # each filter of a list is a word of its own
+    def sweeps(
         self,
         projects: frozenset[str] | None,
         *,
-        states: Sequence[State] = (),
-        owner: str | None = None,
-        name: str | None = None,
-        text: str | None = None,
         limit: int = 50,
         after: str | None = None,
+        **filters: Unpack[Filters],
     ) -> tuple[list[SweepRecord], str | None]:
         """A page, the newest first, and the `after` of the next one; None after the last.
 
         `spec` holds only its outline here: name, description, objectives, budget, resources, evaluation, search and
         scheduler. UnstorableError where `after` is not one that a page gave.
         """
-        wanted = Wanted(projects, states, owner, name, text)
-        return self._database.read(lambda c: page(c, wanted, limit, after))
+        return self._database.read(lambda c: page(c, projects, filters, limit, after))
 
     def unfinished(self) -> list[SweepRecord]:
         """Every sweep that a controller has something to do with, the oldest first; `spec` as in `sweeps`.
@@ -136,7 +131,7 @@ class Sweeps:
         found = self._database.read(lambda c: {State(state): count for state, count in c.execute(query).tuples()})
         return {state: found.get(state, 0) for state in State}
 
-    def act(  # noqa: PLR0913  # what, where, who, and the two conditions under which it still holds
+    def act(
         self,
         sweep_id: str,
         projects: frozenset[str] | None,
