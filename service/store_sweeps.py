@@ -1,4 +1,4 @@
-"""Sweeps in the database: submitted once for each key, changed by `lifecycle.step` alone, and told of as they change."""
+"""Sweeps in the database: submitted once for each key, then changed by `lifecycle.step` alone, and told of."""
 
 from __future__ import annotations
 
@@ -24,6 +24,12 @@ _TRIES: Final = 20
 DAY_S: Final = 86400.0
 HALF_LIFE_DAYS: Final = 3.0  # after which what somebody used counts half
 _OVER: Final = tuple(state.value for state in State if state.is_over)
+# Built once: building one takes longer than running it.
+_PROJECT: Final = sa.select(projects.c.name).where(projects.c.name == sa.bindparam("project"))
+_TAKEN: Final = sa.select(sweeps.c.id).where(sweeps.c.id == sa.bindparam("id"))
+_KEY: Final = sa.select(keys).where(*(keys.c[name] == sa.bindparam(name) for name in ("project", "owner", "key")))
+_ADD_SWEEP: Final = sa.insert(sweeps)
+_ADD_SPEC: Final = sa.insert(specs)
 
 
 class KeyConflictError(TuneyardError):
@@ -51,7 +57,7 @@ class Sweeps:
         """
 
         def work(connection: sa.Connection) -> tuple[SweepRecord, bool]:
-            if connection.scalar(sa.select(projects.c.name).where(projects.c.name == new.project)) is None:
+            if connection.scalar(_PROJECT, {"project": new.project}) is None:
                 msg = f"there is no project {new.project!r}; an admin of all projects can make it"
                 raise ProjectNotFoundError(msg)
             now = self._database.now(connection)
@@ -62,8 +68,8 @@ class Sweeps:
                     return first, False
             given = {field.name: getattr(new, field.name) for field in fields(new)}
             record = SweepRecord(**{**given, "id": sweep_id}, created_at=now, updated_at=now, queued_at=now)
-            connection.execute(sa.insert(sweeps).values(row_of(record)))
-            connection.execute(sa.insert(specs).values(sweep_id=sweep_id, spec=record.spec))
+            connection.execute(_ADD_SWEEP, row_of(record))
+            connection.execute(_ADD_SPEC, {"sweep_id": sweep_id, "spec": record.spec})
             told = {"by": new.owner, "name": new.name, "priority": new.priority, "forked_from": new.forked_from}
             tell(self._database, connection, About(sweep_id, new.project, now), [("submitted", told)])
             return record, True
@@ -75,16 +81,15 @@ class Sweeps:
     ) -> SweepRecord | None:
         """None where the key is new, and `new`'s from now on; else the sweep that it stands for."""
         key, body_digest = given
-        row = {"project": new.project, "owner": new.owner, "key": key, "body_digest": body_digest}
-        claim = self._database.insert(keys).values({**row, "sweep_id": new.id, "created_at": now})
-        if connection.execute(claim.on_conflict_do_nothing()).rowcount:
+        mine = {"project": new.project, "owner": new.owner, "key": key}
+        row = {**mine, "body_digest": body_digest, "sweep_id": new.id, "created_at": now}
+        if connection.execute(self._database.insert_new(keys), row).rowcount:
             return None
-        mine = (keys.c.project == new.project) & (keys.c.owner == new.owner) & (keys.c.key == key)
-        first = connection.execute(sa.select(keys).where(mine)).one()
+        first = connection.execute(_KEY, mine).one()
         if first.body_digest != body_digest:
             msg = f"this Idempotency-Key came with another body before, which made {first.sweep_id}; take a new key"
             raise KeyConflictError(msg)
-        if connection.scalar(sa.select(sweeps.c.id).where(sweeps.c.id == first.sweep_id)) is None:
+        if connection.scalar(_TAKEN, {"id": first.sweep_id}) is None:
             msg = f"this Idempotency-Key made {first.sweep_id}, which has been deleted since; take a new key"
             raise KeyConflictError(msg)
         return read_sweep(connection, first.sweep_id)
@@ -224,7 +229,7 @@ class Sweeps:
 def _free_id(connection: sa.Connection, new: NewSweep) -> str:
     sweep_id = new.id
     for _ in range(_TRIES):
-        if connection.scalar(sa.select(sweeps.c.id).where(sweeps.c.id == sweep_id)) is None:
+        if connection.scalar(_TAKEN, {"id": sweep_id}) is None:
             return sweep_id
         sweep_id = new_id(new.name)
     msg = f"no free id begins with {new.name!r}"
