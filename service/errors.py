@@ -10,6 +10,8 @@ TuneyardError
 │   ├── MissingMetricError   the fit did not log what the sweep optimises
 │   └── CheckpointError      the checkpoint to start from is damaged or gone
 ├── BackendError         a cluster backend refused or lost a job
+├── IllegalMoveError     a sweep's state does not allow what was asked (service/lifecycle.py)
+├── StoreError           the service's database refused (service/store_database.py)
 └── TrackingError        MLflow refused something that a retry will not mend
 """
 
