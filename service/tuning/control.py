@@ -16,7 +16,7 @@ from service.tuning.sweep_folder import CONTROL_FILE
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """`max_concurrent_trials`: how many may run at once from now on, at least 1; None leaves it to the sweep file.
+    """`max_concurrent_trials`: how many may run at once from now on, at least one; None leaves it to the sweep file.
 
     `max_trials`: how many configurations the sweep may try in all; only more than before has an effect.
     """
@@ -34,7 +34,8 @@ def read_control(folder: Path) -> Control | None:
     except (OSError, ValueError):
         return None
     found = data if isinstance(data, dict) else {}
-    return Control(_count(found.get("max_concurrent_trials")), _count(found.get("max_trials")))
+    at_once = _number(found.get("max_concurrent_trials"))
+    return Control(None if at_once is None else max(1, at_once), _number(found.get("max_trials")))
 
 
 def write_control(folder: Path, control: Control) -> None:
@@ -43,5 +44,5 @@ def write_control(folder: Path, control: Control) -> None:
     FolderStorage(folder).replace(CONTROL_FILE, json.dumps(asked).encode())
 
 
-def _count(value: Any) -> int | None:  # noqa: ANN401  # whatever stands in the file
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 1 else None
+def _number(value: Any) -> int | None:  # noqa: ANN401  # whatever stands in the file
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
