@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from cluster.backend import Backend, JobError, JobRequest, JobStatus, UnknownJobError
+from cluster.backend import Backend, JobError, JobStatus, UnknownJobError
 from cluster.local import build
+from service.dispatch import job_request
 from service.errors import BackendError, Fault, SpecError, SweepRunningError
-from service.settings import python_path
 from service.sweeps import Sweep, create, every, one_at_a_time, sweeps_folder
 from service.tuning.sweep_folder import Job
 
 FINAL_STATES: Final = ("completed", "failed")
 ENDED_STATES: Final = (*FINAL_STATES, "paused", "refused")
-RESTARTS: Final = 3  # of a driver that was killed: the next one goes on from the ledger
 _LOG_TAIL = 15
 
 
@@ -98,12 +96,8 @@ def log_tail(home: Path, sweep: Sweep) -> str:
 
 
 def _submit(home: Path, sweep: Sweep, attempt: int) -> None:
-    argv = (sys.executable, "-P", "-m", "service.tuning.driver", str(sweep.folder), "--home", str(home))
-    # -P keeps the user's folder off the driver's path, where a `service` of theirs would hide ours.
-    environment = {"PYTHONPATH": python_path(Path(__file__).parent.parent), "RAY_ADDRESS": None}
-    folder = str(sweep.launch().get("folder") or sweep.folder)
     with _plain_errors():
-        backend(home).submit(JobRequest(sweep.id, argv, folder, attempt, environment, restarts=RESTARTS))
+        backend(home).submit(job_request(home, sweep, attempt))
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 HOME_VARIABLE: Final = "TUNEYARD_HOME"
+PREFIX: Final = "TUNEYARD_"
 _data_dir: ContextVar[Path | None] = ContextVar("data_dir", default=None)
 
 
@@ -36,6 +37,12 @@ def server() -> str | None:
 def token() -> str | None:
     """TUNEYARD_TOKEN: the token for that server, where no file should hold it."""
     return os.environ.get("TUNEYARD_TOKEN") or None
+
+
+def variables() -> dict[str, str]:
+    """Every variable TUNEYARD_<NAME> that is set to something, under its <name> in lower case."""
+    given = {name: value.strip() for name, value in os.environ.items() if name.startswith(PREFIX)}
+    return {name.removeprefix(PREFIX).lower(): value for name, value in given.items() if value}
 
 
 def python_path(*first: Path) -> str:

@@ -1,0 +1,154 @@
+"""Webhooks: signed, over plain connections to addresses that were checked, and nowhere else."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from service import notify_send
+from service.notify_send import ForbiddenAddressError, Parcel, UndeliveredError, may_reach, reachable, send, signature
+
+LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
+SECRET = "canary-secret-0123456789"
+
+
+class Receiver(ThreadingHTTPServer):
+    """A receiver that answers with `status` and remembers what came."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.status, self.drips = 200, False
+        self.got: list[tuple[str, dict[str, str], bytes]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        server: Any = self.server
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        server.got.append((self.path, dict(self.headers), body))
+        if server.drips:
+            threading.Event().wait(0.3)
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+            for number in range(1000):
+                threading.Event().wait(0.05)
+                self.wfile.write(f"X-Slow-{number}: 1\r\n".encode())
+        self.send_response(server.status)
+        self.send_header("Location", f"{server.url}/elsewhere")
+        self.end_headers()
+
+    def handle(self) -> None:
+        try:
+            super().handle()
+        except OSError:
+            return
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    server = Receiver()
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def parcel(url: str) -> Parcel:
+    return Parcel(url, "finished", "d-1", b'{"kind":"finished"}', SECRET)
+
+
+def test_a_receiver_can_check_who_sent_it_and_when(receiver: Receiver) -> None:
+    send(parcel(f"{receiver.url}/hook?team=a"), 1_700_000_000.4, LOOPBACK)
+    path, headers, body = receiver.got[0]
+    made = hmac.new(SECRET.encode(), b"1700000000." + body, hashlib.sha256).hexdigest()
+    assert path == "/hook?team=a"
+    assert headers["Tuneyard-Signature"] == f"t=1700000000,v1={made}" == signature(SECRET, 1_700_000_000, body)
+    assert (headers["Tuneyard-Event"], headers["Tuneyard-Delivery"]) == ("finished", "d-1")
+    assert SECRET not in str(receiver.got)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308, 400, 404, 500])
+def test_whatever_is_no_success_was_not_delivered_and_nothing_is_followed(receiver: Receiver, status: int) -> None:
+    receiver.status = status
+    with pytest.raises(UndeliveredError, match=str(status)) as caught:
+        send(parcel(receiver.url), 0, LOOPBACK)
+    assert [path for path, _, _ in receiver.got] == ["/"]
+    assert SECRET not in str(caught.value)
+
+
+def test_a_receiver_that_drips_its_answer_is_cut_off(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notify_send, "TIMEOUT_S", 0.6)
+    receiver.drips = True
+    with pytest.raises(UndeliveredError):
+        send(parcel(receiver.url), 0, LOOPBACK)
+
+
+def test_the_address_that_was_checked_is_the_one_that_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter(["93.184.216.34", "169.254.169.254"])
+    called: list[object] = []
+
+    def connect(address: tuple[str, int], **_: object) -> None:
+        called.append(address)
+        raise ConnectionRefusedError
+
+    found = lambda *_a, **_k: [(2, 1, 6, "", (next(answers), 80))]  # noqa: E731  # a resolver that changes its mind
+    monkeypatch.setattr(notify_send.socket, "getaddrinfo", found)
+    monkeypatch.setattr(notify_send.socket, "create_connection", connect)
+    with pytest.raises(UndeliveredError, match="ConnectionRefusedError"):
+        send(parcel("http://hook.example/"), 0)
+    assert called == [("93.184.216.34", 80)]
+
+
+HOSTILE = [
+    "ftp://example.org/", "file:///etc/passwd", "gopher://127.0.0.1/", "http:///nohost", "http://", "//example.org",
+    "javascript:alert(1)", "http://user:pw@93.184.216.34/", "http://user@93.184.216.34/", "http://93.184.216.34:0/",
+    "http://93.184.216.34:99999/", "http://93.184.216.34/\r\nX: y", "http://93.184.216.34/ HTTP/1.1", "http://[::1",
+    "http://93.184.216.34\\@127.0.0.1/", "http://93.184.216.34/\x00", "http://bücher.example/",
+    "http://127.0.0.1/", "http://127.1/", "http://0x7f000001/", "http://2130706433/", "http://0177.0.0.1/",
+    "http://0.0.0.0/", "http://10.0.0.1/", "http://172.16.0.1/", "http://192.168.1.1/", "http://169.254.169.254/",
+    "http://100.64.0.1/", "http://[::1]/", "http://[::]/", "http://[fe80::1]/", "http://[fc00::1]/",
+    "http://[::ffff:127.0.0.1]/", "http://[::ffff:169.254.169.254]/", "http://[64:ff9b::7f00:1]/",
+    "http://[2002:7f00:1::]/", "http://224.0.0.1/", "http://255.255.255.255/", "http://240.0.0.1/", "http://localhost/",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", HOSTILE)
+def test_hostile_urls_are_refused_before_anything_is_connected_to(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object, **__: object) -> None:
+        pytest.fail("it connected")
+
+    monkeypatch.setattr(notify_send.socket, "create_connection", never)
+    with pytest.raises(UndeliveredError):
+        send(parcel(url), 0)
+
+
+def test_one_private_address_among_public_ones_is_enough_to_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = [(2, 1, 6, "", (address, 80)) for address in ("93.184.216.34", "10.0.0.1")]
+    monkeypatch.setattr(notify_send.socket, "getaddrinfo", lambda *_a, **_k: both)
+    with pytest.raises(ForbiddenAddressError, match=r"10\.0\.0\.1.*TUNEYARD_WEBHOOK_NETWORKS"):
+        reachable("http://two.example/")
+
+
+def test_an_operator_may_allow_a_network_of_their_own() -> None:
+    office = ipaddress.ip_network("10.1.0.0/16")
+    assert may_reach(ipaddress.ip_address("10.1.2.3"), [office])
+    assert may_reach(ipaddress.ip_address("::ffff:10.1.2.3"), [office])
+    assert not may_reach(ipaddress.ip_address("10.2.2.3"), [office])
+    assert may_reach(ipaddress.ip_address("93.184.216.34"))
