@@ -58,7 +58,8 @@ def list_tokens(
 ) -> dict[str, Any]:
     """The caller's tokens, never their secrets."""
     if everybody == "true" and not caller.is_operator:
-        raise forbidden("only an admin of every project sees everybody's tokens")
+        msg = "only an admin of every project sees everybody's tokens"
+        raise forbidden(msg)
     found = caller.service.store.tokens(None if everybody == "true" else caller.principal.user)
     return {"items": [asdict(record) for record in found]}
 
@@ -68,7 +69,8 @@ def create_token(body: CreateToken, caller: Asking) -> dict[str, Any]:
     """Make a token. Its text is shown this once."""
     user = body.user or caller.principal.user
     if user != caller.principal.user and not caller.is_operator:
-        raise forbidden("only an admin of every project makes tokens for others")
+        msg = "only an admin of every project makes tokens for others"
+        raise forbidden(msg)
     roles = dict(body.roles if body.roles is not None else caller.principal.roles)
     faults = [_excess(caller, project, role) for project, role in roles.items()]
     found = [fault for fault in faults if fault is not None]
@@ -100,7 +102,8 @@ def revoke_token(token_id: Id, caller: Asking) -> Response:
     """End a token of the caller's, or anybody's for an admin of every project."""
     found = _tokens(caller).get(token_id)
     if found is None:
-        raise not_found(f"the token {token_id}")
+        msg = f"the token {token_id}"
+        raise not_found(msg)
     caller.note(None, token_id)
     caller.service.store.revoke_token(token_id)
     return Response(status_code=204)
@@ -202,7 +205,8 @@ def remove_webhook(webhook_id: Id, caller: Asking, project: ProjectQuery = None)
     place = caller.project(project)
     caller.note(place, webhook_id)
     if not caller.service.store.remove_webhook(webhook_id, frozenset((place,))):
-        raise not_found(f"the webhook {webhook_id}")
+        msg = f"the webhook {webhook_id}"
+        raise not_found(msg)
     return Response(status_code=204)
 
 

@@ -131,7 +131,8 @@ class Caller:
         """The project that is meant, where the caller may do there what the route does. ProblemError otherwise."""
         project = name or self.default_project
         if self.principal.role(project) is None or project not in self.service.store.projects():
-            raise not_found(f"the project {project!r}")
+            msg = f"the project {project!r}"
+            raise not_found(msg)
         self._check_role(project)
         self.note(project, project)
         return project
@@ -141,7 +142,8 @@ class Caller:
         if name is None:
             return self.projects
         if self.principal.role(name) is None or name not in self.service.store.projects():
-            raise not_found(f"the project {name!r}")
+            msg = f"the project {name!r}"
+            raise not_found(msg)
         return frozenset((name,))
 
     def sweep(self, text: str) -> SweepRecord:
@@ -163,7 +165,8 @@ class Caller:
         needed = self.rule.needs
         if isinstance(needed, Role) and not self.principal.may(needed, project):
             role = self.principal.role(project)
-            raise forbidden(f"you are {role or 'a stranger'} in {project}; this takes {needed}")
+            msg = f"you are {role or 'a stranger'} in {project}; this takes {needed}"
+            raise forbidden(msg)
 
 
 def caller(request: Request) -> Caller:
@@ -172,9 +175,11 @@ def caller(request: Request) -> Caller:
     shared = request.app.state
     found = Caller(state["principal"], route.rule, shared.service, shared.streams, state)
     if route.rule.needs is Access.OPERATOR and not found.is_operator:
-        raise forbidden("only an admin of every project may do this")
+        msg = "only an admin of every project may do this"
+        raise forbidden(msg)
     if not found.principal.roles:
-        raise forbidden("you are known here, but have no role in any project; ask an admin for one")
+        msg = "you are known here, but have no role in any project; ask an admin for one"
+        raise forbidden(msg)
     return found
 
 

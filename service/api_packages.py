@@ -41,7 +41,8 @@ def list_packages(caller: Asking, project: ProjectQuery = None) -> dict[str, Any
 def has_package(digest: DigestPath, caller: Asking, project: ProjectQuery = None) -> Response:
     """200 where the project has the package, 404 where it has to be sent."""
     if caller.service.store.package(digest, frozenset((caller.project(project),))) is None:
-        raise not_found("the package")
+        msg = "the package"
+        raise not_found(msg)
     return Response(status_code=200)
 
 

@@ -5,7 +5,7 @@ It never opens, imports or asks for anything that the sweep names. What only the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -56,7 +56,8 @@ def read_submission(
 
 def _check_bounds(data: Mapping[str, Any]) -> None:
     """What a sweep file may not exceed, a sent one may not either."""
-    count, stack = 0, [(data, 0)]
+    count = 0
+    stack: list[tuple[object, int]] = [(data, 0)]
     while stack:
         item, depth = stack.pop()
         count += 1
@@ -69,8 +70,13 @@ def _check_bounds(data: Mapping[str, Any]) -> None:
         if isinstance(item, Mapping):
             for key in item:
                 _check_value(key)
-        below = item.values() if isinstance(item, Mapping) else item if isinstance(item, list | tuple) else ()
-        stack += [(value, depth + 1) for value in below]
+        stack += [(value, depth + 1) for value in _below(item)]
+
+
+def _below(item: object) -> Iterable[object]:
+    if isinstance(item, Mapping):
+        return item.values()
+    return item if isinstance(item, list | tuple) else ()
 
 
 def _check_value(item: object) -> None:

@@ -65,12 +65,14 @@ class Views:
 
     def details(self, record: SweepRecord, *, offset: int, limit: int, insight: bool) -> dict[str, Any] | None:
         """Trials and what they teach; None while there is nothing on record. ViewError where it cannot be read."""
-        asked = {"offset": offset, "limit": limit, "insight": insight}
-        return self._ask(record, {"what": "details", **asked})
+        asked = {"what": "details", "offset": offset, "limit": limit, "insight": insight}
+        found: dict[str, Any] | None = self._ask(record, asked)
+        return found
 
     def curve(self, record: SweepRecord) -> dict[str, Any] | None:
         """How the best value came about; None while there is nothing on record. ViewError as in `details`."""
-        return self._ask(record, {"what": "curve"})
+        found: dict[str, Any] | None = self._ask(record, {"what": "curve"})
+        return found
 
     def report(self, record: SweepRecord, name: str) -> bytes | None:
         """A file of the sweep's report: as left at its end, or written now. None while no trial has reported."""
