@@ -28,7 +28,10 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=examples("tuneyard logs", "tuneyard logs digits -f", "tuneyard logs digits --trial 7"))(
         spread(logs)
     )
-    compares = ("tuneyard compare digits digits-wide", "tuneyard compare digits digits-wide --by time --output both.html")
+    compares = (
+        "tuneyard compare digits digits-wide",
+        "tuneyard compare digits digits-wide --by time --output both.html",
+    )
     app.command(epilog=examples(*compares))(spread(compare))
 
 
@@ -43,7 +46,9 @@ def logs(
     Ctrl-C only ends the following.
     """
     with place.opened() as client:
-        pieces = _local_log(sweep, trial, follow=follow) if client is None else _log(client, sweep, trial, follow=follow)
+        pieces = (
+            _local_log(sweep, trial, follow=follow) if client is None else _log(client, sweep, trial, follow=follow)
+        )
         try:
             for text in pieces:
                 sys.stdout.write(text)

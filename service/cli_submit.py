@@ -42,7 +42,9 @@ class Watching:
     """The options that say how long `submit` stays."""
 
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Show how the sweep goes until it is over.")] = False
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until the sweep is over; show only what came of it.")] = False
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the sweep is over; show only what came of it.")] = (
+        False
+    )
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON objects, one a line.")] = False
 
 
@@ -143,7 +145,8 @@ def _names(incomplete: str) -> list[str]:
 
 def context(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Which to use; `local` for this machine", autocompletion=_names)
+        str | None,
+        typer.Argument(metavar="[NAME]", help="Which to use; `local` for this machine", autocompletion=_names),
     ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Forget it and its token.")] = False,
 ) -> None:
@@ -162,4 +165,6 @@ def context(
         typer.echo(f"{name} is forgotten")
     else:
         contexts.save(known.choosing(name))
-        typer.echo("commands are about this machine" if name == LOCAL else f"commands are about {known.known[name].url}")
+        typer.echo(
+            "commands are about this machine" if name == LOCAL else f"commands are about {known.known[name].url}"
+        )

@@ -63,7 +63,9 @@ def list_tokens(
         typer.echo(json.dumps([token.model_dump(mode="json") for token in found], indent=1))
         return
     for token in found:
-        roles = ", ".join(f"{role} in {'every project' if p == EVERY_PROJECT else p}" for p, role in token.roles.items())
+        roles = ", ".join(
+            f"{role} in {'every project' if p == EVERY_PROJECT else p}" for p, role in token.roles.items()
+        )
         state = "revoked" if token.revoked_at is not None else _until(token.expires_at)
         typer.echo(f"{token.id:<14} {token.name:<20} {token.user:<24} {state:<18} {roles}")
     if not found:

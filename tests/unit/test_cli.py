@@ -19,7 +19,8 @@ from tests.integration.synthetic_sweep import SWEEP as SYNTHETIC
 
 COMMANDS = (
     "run", "resume", "watch", "stop", "list", "show", "report", "best", "ui", "sync", "validate", "plan", "schema",
-    "fmt", "doctor", "replay",
+    "fmt", "doctor", "replay", "submit", "login", "context", "logs", "compare", "queue", "pause", "cancel", "extend",
+    "fork", "delete",
 )  # fmt: skip
 SWEEP = """
 kind: sweep
