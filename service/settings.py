@@ -30,6 +30,21 @@ def variables() -> dict[str, str]:
     return {name.removeprefix(PREFIX).lower(): value for name, value in given.items() if value}
 
 
+def config_folder() -> Path:
+    """Where a person's servers and tokens are kept: `tuneyard` in XDG_CONFIG_HOME, else in `~/.config`."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser().absolute() / "tuneyard"
+
+
+def server() -> str | None:
+    """TUNEYARD_SERVER: the server that commands are about, as `--server` names it."""
+    return os.environ.get("TUNEYARD_SERVER") or None
+
+
+def token() -> str | None:
+    """TUNEYARD_TOKEN: the token for that server, where no file should hold it."""
+    return os.environ.get("TUNEYARD_TOKEN") or None
+
+
 def python_path(*first: Path) -> str:
     """PYTHONPATH for a subprocess that has to find `first` before what the variable holds already."""
     return os.pathsep.join([*map(str, first), *filter(None, [os.environ.get("PYTHONPATH")])])

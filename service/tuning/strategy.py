@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from service.objective import Objectives, Observation
 from service.space import Space
@@ -22,6 +22,22 @@ class StrictOptions(BaseModel):
     """Base of every plugin's `Options`: frozen, and a name it does not know is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class RungOptions(StrictOptions):
+    """Base of the `Options` of schedulers that judge trials on rungs."""
+
+    max_epochs: int = Field(ge=1)
+    """Epochs after which a trial is complete: the last rung."""
+    grace_epochs: int = Field(default=1, ge=1)
+    """The first rung: no trial is stopped or paused before it trained this many epochs."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.grace_epochs > self.max_epochs:
+            msg = f"grace_epochs ({self.grace_epochs}) must be at most max_epochs ({self.max_epochs})"
+            raise ValueError(msg)
+        return self
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,35 +9,24 @@ et al., Freeze-Thaw Bayesian Optimization (2014). A trial without prospects is d
 from __future__ import annotations
 
 import math
-from typing import Final, Self
+from typing import Final
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from service.tuning.forecast.choice import Arm, Chooser, chooser, hopeless
 from service.tuning.history import History, Status, Trial
 from service.tuning.rungs import diverged, paused, rung_crossed
-from service.tuning.strategy import Drop, Problem, Resume, Scheduler, StrictOptions, Verdict
+from service.tuning.strategy import Drop, Problem, Resume, RungOptions, Scheduler, Verdict
 
 DECLINE: Final = 1.3  # how fast fewer trials come so far as the epoch grows
 SLIM: Final = 0.05  # a chance that is not worth the epochs, once nothing new comes any more
 
 
-class Options(StrictOptions):
+class Options(RungOptions):
     """Options of the scheduler `adaptive`."""
 
-    max_epochs: int = Field(ge=1)
-    """Epochs after which a trial is complete."""
-    grace_epochs: int = Field(default=1, ge=1)
-    """No trial is paused before it trained this many epochs."""
     growth: float = Field(default=1.5, gt=1, le=10)
     """A trial is looked at again after this many times the epochs of the time before; 2 pauses trials less often."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.grace_epochs > self.max_epochs:
-            msg = f"grace_epochs ({self.grace_epochs}) must be at most max_epochs ({self.max_epochs})"
-            raise ValueError(msg)
-        return self
 
 
 def rungs(options: Options) -> tuple[int, ...]:

@@ -13,19 +13,15 @@ from pydantic import Field, model_validator
 from service.objective import Objectives
 from service.tuning.history import History, Trial
 from service.tuning.rungs import diverged, ladder, paused, rung_crossed, rung_reached, standings
-from service.tuning.strategy import Drop, Problem, Resume, Scheduler, StrictOptions, Verdict
+from service.tuning.strategy import Drop, Problem, Resume, RungOptions, Scheduler, Verdict
 
 GOLDEN = 0.6180339887498949  # its multiples fill the unit interval evenly, however many are drawn
 PLASTIC = 0.7548776662466927  # likewise, and unrelated to the golden ratio
 
 
-class Options(StrictOptions):
+class Options(RungOptions):
     """Options of the scheduler `asha`."""
 
-    max_epochs: int = Field(ge=1)
-    """Epochs after which a trial is complete: the last rung."""
-    grace_epochs: int = Field(default=1, ge=1)
-    """The first rung: no trial is stopped before it trained this many epochs."""
     reduction_factor: int = Field(default=3, ge=2)
     """One of this many trials goes on at each rung, and each rung is this many times as far as the one before."""
     brackets: int = Field(default=1, ge=1)
@@ -35,10 +31,7 @@ class Options(StrictOptions):
     resumes those that turn out to be among the best, which spends less on trials that only came early."""
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.grace_epochs > self.max_epochs:
-            msg = f"grace_epochs ({self.grace_epochs}) must be at most max_epochs ({self.max_epochs})"
-            raise ValueError(msg)
+    def _check_brackets(self) -> Self:
         most = len(rungs(self))
         if self.brackets > most:
             msg = f"brackets ({self.brackets}) must be at most {most}, the number of rungs {rungs(self)}"

@@ -7,32 +7,19 @@ at a rung until all of them are there or over, then the best go on and the other
 
 from __future__ import annotations
 
-from typing import Self
-
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from service.objective import Objectives
 from service.tuning.history import History
 from service.tuning.rungs import diverged, ladder, paused, rung_crossed, rung_reached, standings, value_at
-from service.tuning.strategy import Drop, Problem, Resume, Scheduler, StrictOptions, Verdict
+from service.tuning.strategy import Drop, Problem, Resume, RungOptions, Scheduler, Verdict
 
 
-class Options(StrictOptions):
+class Options(RungOptions):
     """Options of the scheduler `hyperband`."""
 
-    max_epochs: int = Field(ge=1)
-    """Epochs after which a trial is complete: the last rung."""
-    grace_epochs: int = Field(default=1, ge=1)
-    """The first rung of the first bracket."""
     reduction_factor: int = Field(default=3, ge=2)
     """One of this many trials goes on at each rung, and each rung is this many times as far as the one before."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.grace_epochs > self.max_epochs:
-            msg = f"grace_epochs ({self.grace_epochs}) must be at most max_epochs ({self.max_epochs})"
-            raise ValueError(msg)
-        return self
 
 
 def rungs(options: Options) -> tuple[int, ...]:

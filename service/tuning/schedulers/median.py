@@ -8,34 +8,22 @@ from __future__ import annotations
 
 import math
 from statistics import fmean, median
-from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from service.objective import Objectives, Observation
 from service.tuning.history import History, Status, Trial
 from service.tuning.rungs import diverged, paused, rung_crossed
-from service.tuning.strategy import Drop, Problem, Resume, Scheduler, StrictOptions, Verdict
+from service.tuning.strategy import Drop, Problem, Resume, RungOptions, Scheduler, Verdict
 
 
-class Options(StrictOptions):
+class Options(RungOptions):
     """Options of the scheduler `median`."""
 
-    max_epochs: int = Field(ge=1)
-    """Epochs after which a trial is complete."""
-    grace_epochs: int = Field(default=1, ge=1)
-    """No trial is stopped before it trained this many epochs."""
     interval_epochs: int = Field(default=1, ge=1)
     """Epochs between two decisions on the same trial."""
     min_trials: int = Field(default=5, ge=1)
     """No trial is stopped before this many others came as far as it."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.grace_epochs > self.max_epochs:
-            msg = f"grace_epochs ({self.grace_epochs}) must be at most max_epochs ({self.max_epochs})"
-            raise ValueError(msg)
-        return self
 
 
 def rungs(options: Options) -> tuple[int, ...]:
