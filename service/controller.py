@@ -77,7 +77,6 @@ class Controller:
     def _try(self) -> None:
         try:
             self.reconcile()
-            self.trouble = ""
         except NotLeadingError as error:
             log.info("%s", error)
         except Exception as error:  # a pass must not be the last one, whatever the database or the disk does
@@ -92,6 +91,7 @@ class Controller:
         try:
             self._hear(sweeps)
             self._allot(sweeps)
+            self.trouble = ""
         except PlaceLostError as error:
             self.trouble = str(error)
             log.warning("the cluster is away: %s", error)

@@ -8,18 +8,19 @@ import shutil
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from cluster.backend import Backend, JobError, JobRequest, JobStatus, UnknownJobError
 from service.dispatch import job_request
 from service.errors import TuneyardError
+from service.lifecycle import max_trials
 from service.make_folder import REFUSED
 from service.records import SweepRecord
 from service.settings import python_path
 from service.sweeps import Sweep, create, sweeps_folder, write_json
-from service.tuning.sweep_folder import Job
+from service.tuning.sweep_folder import Job, read_job, write_job
 from service.unpacking import code_folder, package_file, unpack
 
 CONTROL_FILE: Final = "control.json"
@@ -105,6 +106,7 @@ class Placement:
         sweep = self._sweep(record.id)
         root = self._code(record)
         if sweep.folder.exists():
+            self._lengthen(sweep, record)
             return sweep
         with suppress(FileNotFoundError):  # half made, by one that was killed
             shutil.rmtree(sweep.folder.with_name(f".{record.id}"))
@@ -115,6 +117,13 @@ class Placement:
         else:
             create(self.ground.home, job, launch)
         return sweep
+
+    def _lengthen(self, sweep: Sweep, record: SweepRecord) -> None:
+        """Give the next driver the larger budget, where the sweep has been extended."""
+        job, wanted = read_job(sweep.folder), max_trials(record.spec)
+        if max_trials(job.spec) != wanted:
+            budget = {**job.spec.get("budget", {}), "max_trials": wanted}
+            write_job(sweep.folder, replace(job, spec={**job.spec, "budget": budget}))
 
     def _code(self, record: SweepRecord) -> Path | None:
         if record.code is None:
