@@ -50,10 +50,6 @@ class ClusterPlace:
         """What the cluster has."""
         return self._there().capacity()
 
-    def trouble(self) -> str:
-        """Why the cluster cannot be used just now; empty where it can, as far as is known."""
-        return "" if self._backend is not None else self._trouble
-
     def start(self) -> None:
         """Begin to reach for the cluster."""
 

@@ -43,17 +43,9 @@ BY: Final = "controller"
 class Controller:
     """One replica's controller; of several, only the one that leads acts."""
 
-    def __init__(
-        self,
-        store: Store,
-        placement: Placement,
-        leadership: Leadership,
-        *,
-        hands: Hands | None = None,
-        max_sweeps: int | None = None,
-    ) -> None:
+    def __init__(self, store: Store, placement: Placement, leadership: Leadership, hands: Hands | None = None) -> None:
         self.store, self.placement, self.leadership = store, placement, leadership
-        self._hands, self._max_sweeps = hands or Hands(), max_sweeps
+        self._hands = hands or Hands()
         self._endings = Endings(placement)
         self._wake = threading.Event()
         self.trouble = ""  # why the last pass came to nothing; empty when it did not
@@ -107,10 +99,10 @@ class Controller:
 
     def _allot(self, sweeps: dict[str, SweepRecord]) -> None:
         there = self.placement.backend.capacity()
-        capacity = Capacity(there.cpus, there.gpus, self._max_sweeps)
+        capacity = Capacity(there.cpus, there.gpus)
         plan = allot(list(sweeps.values()), capacity, self.store.quotas(), self.store.usage(), self.store.now())
-        for sweep_id in plan.preempt:
-            self._act(sweeps, sweeps[sweep_id], Preempted(plan.waits[sweep_id].reason))
+        for sweep_id, reason in plan.preempt.items():
+            self._act(sweeps, sweeps[sweep_id], Preempted(reason))
         for sweep_id, concurrency in plan.grants.items():
             is_new = sweep_id in plan.place
             self._act(sweeps, sweeps[sweep_id], Placed(concurrency) if is_new else Rebalanced(concurrency))

@@ -11,7 +11,7 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -109,9 +109,6 @@ def _parts(settings: ServeSettings, store: Store) -> Parts:
 
 
 def _service(settings: ServeSettings, auth: AuthSettings, parts: Parts) -> Service:
-    def checks() -> Mapping[str, str]:
-        return {"cluster": parts.place.trouble(), "controller": parts.controller.trouble}
-
     return Service(
         store=parts.store,
         home=settings.home,
@@ -121,7 +118,6 @@ def _service(settings: ServeSettings, auth: AuthSettings, parts: Parts) -> Servi
         allows_pip=settings.allow_pip,
         allows_private_webhooks=bool(settings.webhook_networks),
         wake=parts.controller.wake,
-        checks=checks,
     )
 
 
