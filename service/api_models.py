@@ -82,6 +82,12 @@ class ExtendSweep(Body):
     """Trials in all, those that it has among them."""
 
 
+class PrioritiseSweep(Body):
+    """Another place in the queue."""
+
+    priority: Priority
+
+
 class SweepSummary(Answer):
     """A sweep in a list."""
 

@@ -49,6 +49,7 @@ RULES: Final[dict[str, Rule]] = {
     "POST /api/v1/sweeps/{sweep}/pause": _OWN,
     "POST /api/v1/sweeps/{sweep}/resume": _OWN,
     "POST /api/v1/sweeps/{sweep}/extend": _OWN,
+    "POST /api/v1/sweeps/{sweep}/prioritise": _OWN,
     "POST /api/v1/sweeps/{sweep}/fork": _SUBMIT,
     "GET /api/v1/sweeps/{sweep}/trials": _VIEW,
     "GET /api/v1/sweeps/{sweep}/trials/{number}/logs": _VIEW,

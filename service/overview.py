@@ -66,7 +66,7 @@ def details(home: Path, sweep: Sweep, *, with_insight: bool = False) -> dict[str
     spec = SweepSpec.from_dict(sweep.spec())
     history = History.of(spec.objectives, read_ledger(sweep.folder))
     names = {"report": "report/report.html", "best_config": "report/best.yaml", "log": "logs/driver.log"}
-    taught = {"insight": _insight(history, spec)} if with_insight else {}
+    taught = {"insight": insight_of(history, spec)} if with_insight else {}
     return {
         "sweep_id": sweep.id,
         "state": state(home, sweep),
@@ -76,13 +76,14 @@ def details(home: Path, sweep: Sweep, *, with_insight: bool = False) -> dict[str
         "progress": sweep.progress() or {},
         "metric": {"name": spec.objectives.objectives[0].name, "goal": spec.objectives.objectives[0].goal},
         "objectives": [o.name for o in spec.objectives.objectives],
-        "trials": _trials(history),
+        "trials": trial_rows(history),
         **taught,
         "race": race_of(history),
     }
 
 
-def _insight(history: History, spec: SweepSpec) -> dict[str, Any]:
+def insight_of(history: History, spec: SweepSpec) -> dict[str, Any]:
+    """What the trials teach: which parameters mattered, and how early that showed."""
     from service.tuning.first_fits import configurations_of
     from service.tuning.insight import insight
     from service.tuning.tracking_subject import rungs_of
@@ -90,7 +91,8 @@ def _insight(history: History, spec: SweepSpec) -> dict[str, Any]:
     return insight(configurations_of(history), spec, rungs_of(spec))
 
 
-def _trials(history: History) -> list[dict[str, Any]]:
+def trial_rows(history: History) -> list[dict[str, Any]]:
+    """All trials, the best first."""
     best_epochs, front = dict(history.ranking()), dict(history.pareto())
     order = [*best_epochs, *(t.number for t in history.trials if t.number not in best_epochs)]
     found = [_trial(history, history.trials[n], best_epochs.get(n)) for n in order]

@@ -116,7 +116,7 @@ def _service(settings: ServeSettings, auth: AuthSettings, parts: Parts) -> Servi
         backend=parts.place,
         mlflow_url=settings.mlflow_url,
         allows_pip=settings.allow_pip,
-        allows_private_webhooks=bool(settings.webhook_networks),
+        webhook_networks=settings.webhook_networks,
         wake=parts.controller.wake,
     )
 
