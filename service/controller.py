@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import Final
 
 from cluster.backend import JobError, PlaceLostError
@@ -37,6 +38,7 @@ from service.store import Store
 
 log: Final = logging.getLogger(__name__)
 PERIOD_S: Final = 1.0
+REST_S, REST = 0.2, 5.0  # between two passes: so long, and so many times what the last one took
 BY: Final = "controller"
 
 
@@ -59,7 +61,10 @@ class Controller:
         self.leadership.hold()
         try:
             while not stop.is_set():
+                began = time.monotonic()
                 self._try()
+                took_s = time.monotonic() - began
+                stop.wait(max(REST_S, REST * took_s))  # a flood of submissions is not slowed down by passes
                 self._wake.wait(PERIOD_S)
                 self._wake.clear()
         finally:
@@ -83,14 +88,18 @@ class Controller:
         try:
             self._hear(sweeps)
             self._allot(sweeps)
-            self.trouble = ""
+            self._note_trouble("")
         except PlaceLostError as error:
-            self.trouble = str(error)
-            log.warning("the cluster is away: %s", error)
+            self._note_trouble(str(error))
         self._endings.forget(sweeps)
         for sweep in sweeps.values():
             for command in lifecycle.due(sweep):
                 self._carry_out(sweep, command)
+
+    def _note_trouble(self, trouble: str) -> None:
+        if trouble != self.trouble:
+            log.warning("the cluster is away: %s", trouble) if trouble else log.info("the cluster is back")
+        self.trouble = trouble
 
     def _hear(self, sweeps: dict[str, SweepRecord]) -> None:
         settled = [sweep for sweep in sweeps.values() if not self._hands.is_busy(sweep.id)]
