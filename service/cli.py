@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from service import cli_doctor, cli_replay, cli_run, cli_serve, cli_show, cli_spec
+from service import cli_doctor, cli_extend, cli_replay, cli_run, cli_serve, cli_show, cli_spec
 from service.errors import SpecError, SweepNotFoundError, TuneyardError
 from service.settings import HOME_VARIABLE, use_data_dir
 
@@ -50,7 +50,7 @@ def common_options(
     use_data_dir(data_dir)
 
 
-for module in (cli_run, cli_serve, cli_show, cli_replay, cli_spec, cli_doctor):
+for module in (cli_run, cli_extend, cli_serve, cli_show, cli_replay, cli_spec, cli_doctor):
     module.register(app)
 
 

@@ -19,7 +19,7 @@ from tests.integration.synthetic_sweep import SWEEP as SYNTHETIC
 
 COMMANDS = (
     "run", "resume", "watch", "stop", "list", "show", "report", "best", "ui", "sync", "validate", "plan", "schema",
-    "fmt", "doctor", "replay",
+    "fmt", "doctor", "replay", "extend",
 )  # fmt: skip
 SWEEP = """
 kind: sweep
