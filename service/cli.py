@@ -12,7 +12,19 @@ from typing import Annotated
 
 import typer
 
-from service import cli_doctor, cli_extend, cli_replay, cli_run, cli_serve, cli_show, cli_spec
+from service import (
+    cli_doctor,
+    cli_extend,
+    cli_look,
+    cli_replay,
+    cli_run,
+    cli_serve,
+    cli_show,
+    cli_spec,
+    cli_steer,
+    cli_submit,
+    cli_token,
+)
 from service.errors import SpecError, SweepNotFoundError, TuneyardError
 from service.settings import HOME_VARIABLE, use_data_dir
 
@@ -46,11 +58,24 @@ def common_options(
     """Tune PyTorch Lightning models: one YAML file, one command, every trial in MLflow.
 
     Start with:  tuneyard run sweep.yaml
+    On a server: tuneyard login URL, then tuneyard submit sweep.yaml
     """
     use_data_dir(data_dir)
 
 
-for module in (cli_run, cli_extend, cli_serve, cli_show, cli_replay, cli_spec, cli_doctor):
+for module in (
+    cli_run,
+    cli_serve,
+    cli_extend,
+    cli_submit,
+    cli_show,
+    cli_look,
+    cli_steer,
+    cli_replay,
+    cli_spec,
+    cli_doctor,
+    cli_token,
+):
     module.register(app)
 
 

@@ -91,7 +91,7 @@ class Controller:
             self._note_trouble("")
         except PlaceLostError as error:
             self._note_trouble(str(error))
-        self._endings.forget(sweeps)
+        self._endings.forget_others(sweeps)
         for sweep in sweeps.values():
             for command in lifecycle.due(sweep):
                 self._carry_out(sweep, command)
@@ -129,7 +129,7 @@ class Controller:
             case Allow():
                 self._tell(sweep)
             case Stop(wait_s):
-                if not self._endings.is_saving(sweep, wait_s):
+                if not self._endings.is_pausing(sweep, wait_s):
                     self._hands.start(f"stop {sweep.id}", lambda: self._stop(sweep, wait_s))
             case Remove():
                 self._hands.start(sweep.id, lambda: self._remove(sweep))

@@ -1,10 +1,10 @@
-"""How a sweep gives its place back: its trials save at their next checkpoint first, then its driver is ended."""
+"""How a sweep gives its place back: its driver is asked to pause by itself, and is ended where that takes too long."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import suppress
 from typing import Final
 
 from service.placement import Placement
@@ -20,20 +20,23 @@ class Endings:
         self._placement, self._clock = placement, clock
         self._asked: dict[tuple[str, int], float] = {}
 
-    def is_saving(self, record: SweepRecord, wait_s: float) -> bool:
-        """Ask the driver to run no trial any more; whether some still do and `wait_s` are not over."""
+    def is_pausing(self, record: SweepRecord, wait_s: float) -> bool:
+        """Ask the driver to have its trials save with their next reports, and to end; whether it still has time to.
+
+        A signal would do that, too, but a cluster kills seconds after one, however long an epoch takes.
+        """
         if wait_s <= CLEAN_END_S:
             return False
         began = self._asked.setdefault((record.id, record.attempt), self._clock())
-        self._placement.tell(replace(record, concurrency=0))
-        is_running = bool((self._placement.progress(record.id) or {}).get("running"))
-        return is_running and self._clock() - began < wait_s
+        with suppress(FileNotFoundError):
+            self._placement.tell(record, pause=True)
+        return self._clock() - began < wait_s
 
     def end(self, record: SweepRecord, wait_s: float) -> None:
         """End the driver; blocks for half a minute at most."""
         self._placement.stop(record.id, min(wait_s, CLEAN_END_S))
 
-    def forget(self, records: dict[str, SweepRecord]) -> None:
+    def forget_others(self, records: dict[str, SweepRecord]) -> None:
         """Forget the drivers that none of `records` has any more."""
         self._asked = {
             key: at for key, at in self._asked.items() if key[0] in records and records[key[0]].attempt == key[1]

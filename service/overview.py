@@ -126,7 +126,7 @@ def print_details(found: dict[str, Any], limit: int) -> None:
     expected = outlook(progress) if progress else None
     if expected is not None:
         out.print(expected, markup=False)
-    for key in ("warm_start", "folder", "report", "best_config", "log"):
+    for key in ("warm_start", "server", "mlflow", "folder", "report", "best_config", "log"):
         if key in found:
             out.print(f"{key.replace('_', ' '):<12}{found[key]}", markup=False, soft_wrap=True)
     if found["race"] and limit:

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,11 +19,11 @@ from service.lifecycle import max_trials
 from service.make_folder import REFUSED
 from service.records import SweepRecord
 from service.settings import python_path
-from service.sweeps import Sweep, create, sweeps_folder, write_json
-from service.tuning.sweep_folder import Job, read_job, write_job
+from service.sweeps import Sweep, create, sweeps_folder
+from service.tuning.control import Control, read_control, write_control
+from service.tuning.sweep_folder import Job
 from service.unpacking import code_folder, package_file, unpack
 
-CONTROL_FILE: Final = "control.json"
 _PAST_TIMEOUT_S: Final = 300.0
 _ROOT: Final = Path(__file__).parent.parent
 
@@ -66,14 +66,15 @@ class Placement:
         """Where the sweep's job stands; None where the backend knows of none."""
         return self.backend.statuses([sweep_id]).get(sweep_id)
 
-    def tell(self, record: SweepRecord) -> None:
-        """Leave word for the driver how many trials it may run at once."""
-        path = self._sweep(record.id).path(CONTROL_FILE)
-        content = {"max_concurrent_trials": record.concurrency}
-        with suppress(OSError, ValueError):
-            if json.loads(path.read_text()) == content:
-                return
-        write_json(path, content)
+    def tell(self, record: SweepRecord, *, pause: bool = False) -> None:
+        """Leave word for the driver: how many trials it may run at once and in all, and whether to pause.
+
+        FileNotFoundError where the sweep has no folder yet.
+        """
+        folder = self._sweep(record.id).folder
+        asked = Control(record.concurrency or None, max_trials(record.spec), pause=pause)
+        if read_control(folder) != asked:
+            write_control(folder, asked)
 
     def stop(self, sweep_id: str, wait_s: float) -> None:
         """End the sweep's job, with `wait_s` seconds for a clean end; nothing where there is none."""
@@ -106,7 +107,6 @@ class Placement:
         sweep = self._sweep(record.id)
         root = self._code(record)
         if sweep.folder.exists():
-            self._lengthen(sweep, record)
             return sweep
         with suppress(FileNotFoundError):  # half made, by one that was killed
             shutil.rmtree(sweep.folder.with_name(f".{record.id}"))
@@ -117,13 +117,6 @@ class Placement:
         else:
             create(self.ground.home, job, launch)
         return sweep
-
-    def _lengthen(self, sweep: Sweep, record: SweepRecord) -> None:
-        """Give the next driver the larger budget, where the sweep has been extended."""
-        job, wanted = read_job(sweep.folder), max_trials(record.spec)
-        if max_trials(job.spec) != wanted:
-            budget = {**job.spec.get("budget", {}), "max_trials": wanted}
-            write_job(sweep.folder, replace(job, spec={**job.spec, "budget": budget}))
 
     def _code(self, record: SweepRecord) -> Path | None:
         if record.code is None:

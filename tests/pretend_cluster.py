@@ -81,6 +81,16 @@ class PretendCluster:
         """The cluster is lost, and comes back without its jobs."""
         self.jobs.clear()
 
+    def is_asked_to_pause(self, sweep_id: str) -> bool:
+        """Whether the driver was last told to pause."""
+        path = self.home / "sweeps" / sweep_id / "control.json"
+        return bool(json.loads(path.read_text()).get("pause"))
+
+    def pauses(self, sweep_id: str) -> None:
+        """The driver's trials have saved, and it ends."""
+        self.says(sweep_id, "paused", running=[])
+        self.ends(sweep_id, JobState.FAILED, "exit code 3")
+
     def _check(self) -> None:
         if self.is_away:
             msg = "the cluster does not answer"

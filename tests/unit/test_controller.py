@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from cluster.backend import JobState
-from service import lifecycle
+from service import ending, lifecycle
 from service.errors import SweepNotFoundError
 from service.records import Quota, State
 from service.sweeps import Sweep
+from service.tuning.control import Control, read_control
 from tests.controlled import World
 
 
@@ -49,22 +50,36 @@ def test_nothing_is_written_while_nothing_happens(world: World) -> None:
     assert world[sweep].version == before
 
 
-def test_pause_lets_trials_save_before_the_driver_is_told_to_end(world: World) -> None:
+def test_a_driver_that_is_asked_to_pause_takes_its_time(world: World) -> None:
     sweep = world.submit()
     world.passes(2)
-    world.cluster.says(sweep, "running", running=[{"trial": 0}])
     world.act(sweep, lifecycle.Pause())
+    world.passes(3)
+    assert world.cluster.is_asked_to_pause(sweep)
+    assert (world[sweep].state, world.cluster.stopped) == (State.STOPPING, [])
+    world.cluster.pauses(sweep)
     world.passes(2)
-    assert (world.cluster.allowed(sweep), world.cluster.stopped) == (0, [])
-    world.cluster.says(sweep, "running", running=[])
-    world.passes(2)
-    assert world[sweep].state is State.PAUSED
-    assert [name for name, _ in world.cluster.stopped] == [sweep]
+    assert (world[sweep].state, world[sweep].failures) == (State.PAUSED, 0)
     world.act(sweep, lifecycle.Resume())
     world.passes(2)
     assert world[sweep].state is State.RUNNING
     assert world.cluster.submitted == [(sweep, 1), (sweep, 2)]
-    assert world.cluster.allowed(sweep) == 4
+    assert not world.cluster.is_asked_to_pause(sweep)
+
+
+def test_a_driver_that_does_not_pause_in_time_is_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "PAUSE_WAIT_S", ending.CLEAN_END_S + 0.001)
+    now = [0.0]
+    monkeypatch.setattr(world.controller._endings, "_clock", lambda: now[0])
+    sweep = world.submit()
+    world.passes(2)
+    world.act(sweep, lifecycle.Pause())
+    world.passes()
+    assert world.cluster.stopped == []
+    now[0] = 99.0
+    world.passes(2)
+    assert world.cluster.stopped == [(sweep, ending.CLEAN_END_S)]
+    assert world[sweep].state is State.PAUSED
 
 
 def test_cancel_ends_the_driver_at_once(world: World) -> None:
@@ -172,12 +187,11 @@ def test_running_sweeps_share_the_cluster_anew_as_others_come_and_go(world: Worl
 def test_a_more_urgent_sweep_takes_the_place_which_comes_back_by_itself(world: World) -> None:
     low = world.submit(budget={"max_trials": 100}, resources={"cpu": 4})
     world.passes(2)
-    world.cluster.says(low, "running", running=[{"trial": 0}])
     high = world.submit("bob", priority=5, budget={"max_trials": 100}, resources={"cpu": 4})
     world.passes(2)
     assert world[low].state is State.STOPPING
-    assert (world.cluster.allowed(low), world.cluster.stopped) == (0, [])
-    world.cluster.says(low, "running", running=[])
+    assert (world.cluster.is_asked_to_pause(low), world.cluster.stopped) == (True, [])
+    world.cluster.pauses(low)
     world.passes(4)
     assert (world[low].state, world[low].is_preempted) == (State.QUEUED, True)
     assert world[high].state is State.RUNNING
@@ -202,7 +216,7 @@ def test_more_trials_are_told_to_the_driver_that_goes_on(world: World) -> None:
     world.act(sweep, lifecycle.Extend(9))
     world.passes(2)
     assert world[sweep].state is State.RUNNING
-    assert Sweep(world.folder(sweep)).spec()["budget"]["max_trials"] == 9
+    assert read_control(world.folder(sweep)) == Control(4, 9)
 
 
 def test_what_only_the_operator_decides_is_put_into_the_job(world: World) -> None:

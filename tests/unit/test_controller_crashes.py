@@ -66,6 +66,7 @@ def life(world: World, fate: Fate) -> dict[str, Any]:
                 world.controller = world.another()
             finally:
                 fate.is_on = False
+            let_pause(world)
             if is_so():
                 return
         pytest.fail("it did not come to that")
@@ -101,6 +102,13 @@ def life(world: World, fate: Fate) -> dict[str, Any]:
         "left": sorted(names[path.name] for path in (world.home / "sweeps").iterdir()),
         "alive": [job for job, status in world.cluster.jobs.items() if not status.state.is_over],
     }
+
+
+def let_pause(world: World) -> None:
+    """Drivers that are asked to pause do."""
+    for job, status in list(world.cluster.jobs.items()):
+        if not status.state.is_over and world.cluster.is_asked_to_pause(job):
+            world.cluster.pauses(job)
 
 
 def is_gone(world: World, sweep: str) -> bool:
