@@ -16,7 +16,7 @@ class JobError(Exception):
 
 
 class UnknownJobError(JobError):
-    """No job of this id was ever submitted here, as far as the place can remember: a cluster forgets when it is lost."""
+    """No job of this id was ever submitted here, as far as the place remembers: a lost cluster forgets."""
 
 
 class PlaceLostError(JobError):

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Final
 
-from fastapi import Header, Path, Query
+from fastapi import Depends, Header, Path, Query
 from fastapi.responses import Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -35,28 +35,56 @@ _LIVE: Final[dict[int | str, dict[str, Any]]] = {
     200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}, "description": "A page, or a stream."}
 }
 After = Annotated[int, Query(ge=0, le=MAX_NUMBER, description="The number after which to begin.")]
+Most = Annotated[int, Query(ge=1, le=1000)]
 Accept = Annotated[str, Header(alias="Accept", max_length=500, include_in_schema=False)]
 LastId = Annotated[str | None, Header(alias="Last-Event-ID", pattern=r"^\d{1,16}$")]
 Offset = Annotated[int, Query(ge=-(2**40), le=2**40, description="In bytes; a negative one counts from the end.")]
 Bytes = Annotated[int, Query(ge=1, le=MAX_CHUNK_BYTES, description="How many bytes at most.")]
 
 
+@dataclass(frozen=True, slots=True)
+class _Client:
+    """What a client takes, and where it was when it was cut off."""
+
+    accept: Accept = ""
+    last_id: LastId = None
+
+    @property
+    def wants_stream(self) -> bool:
+        return EVENT_STREAM in self.accept
+
+    def start(self, given: int) -> int:
+        """Where to begin."""
+        return given if self.last_id is None else int(self.last_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Which piece of a log."""
+
+    offset: Offset = 0
+    limit: Bytes = 65_536
+
+
+FromClient = Annotated[_Client, Depends()]
+OfLog = Annotated[_Piece, Depends()]
+
+
 @routes.get(f"{PREFIX}/events", response_model=EventPage, responses=_LIVE)
 def all_events(
     caller: Asking,
+    client: FromClient,
     project: ProjectQuery = None,
     after: After = 0,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 500,
-    accept: Accept = "",
-    last_id: LastId = None,
+    limit: Most = 500,
 ) -> Any:  # noqa: ANN401  # a page or a stream
     """What happens to all sweeps that the caller may see."""
-    projects, start = caller.within(project), _start(after, last_id)
+    projects, start = caller.within(project), client.start(after)
 
     def read(at: int) -> list[EventRecord]:
         return caller.service.store.events(projects, after=at, limit=limit)
 
-    if EVENT_STREAM in accept:
+    if client.wants_stream:
         return _stream(caller, _Follower(caller, read).messages(start))
     return _page(read(start), start)
 
@@ -65,18 +93,17 @@ def all_events(
 def sweep_events(
     sweep: SweepText,
     caller: Asking,
+    client: FromClient,
     after: After = 0,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 500,
-    accept: Accept = "",
-    last_id: LastId = None,
+    limit: Most = 500,
 ) -> Any:  # noqa: ANN401  # a page or a stream
     """What happens to one sweep."""
-    record, start = caller.sweep(sweep), _start(after, last_id)
+    record, start = caller.sweep(sweep), client.start(after)
 
     def read(at: int) -> list[EventRecord]:
         return caller.service.store.events(caller.projects, after=at, sweep_id=record.id, limit=limit)
 
-    if EVENT_STREAM in accept:
+    if client.wants_stream:
         return _stream(caller, _Follower(caller, read, record).messages(start))
     return _page(read(start), start)
 
@@ -85,13 +112,11 @@ def sweep_events(
 def sweep_logs(
     sweep: SweepText,
     caller: Asking,
-    offset: Offset = 0,
-    limit: Bytes = 65_536,
-    accept: Accept = "",
-    last_id: LastId = None,
+    piece: OfLog,
+    client: FromClient,
 ) -> Any:  # noqa: ANN401  # a page or a stream
     """What the sweep's driver writes."""
-    return _log(_LogTail(caller, caller.sweep(sweep), None, limit), _start(offset, last_id), accept)
+    return _log(_LogTail(caller, caller.sweep(sweep), None, piece.limit), piece, client)
 
 
 @routes.get(f"{PREFIX}/sweeps/{{sweep}}/trials/{{number}}/logs", response_model=LogAnswer, responses=_LIVE)
@@ -99,18 +124,11 @@ def trial_logs(
     sweep: SweepText,
     number: Annotated[int, Path(ge=0, le=10**7)],
     caller: Asking,
-    offset: Offset = 0,
-    limit: Bytes = 65_536,
-    accept: Accept = "",
-    last_id: LastId = None,
+    piece: OfLog,
+    client: FromClient,
 ) -> Any:  # noqa: ANN401  # a page or a stream
     """What one trial prints."""
-    return _log(_LogTail(caller, caller.sweep(sweep), number, limit), _start(offset, last_id), accept)
-
-
-def _start(given: int, last_id: str | None) -> int:
-    """Where a client that comes back was."""
-    return given if last_id is None else int(last_id)
+    return _log(_LogTail(caller, caller.sweep(sweep), number, piece.limit), piece, client)
 
 
 def _page(found: list[EventRecord], start: int) -> dict[str, Any]:
@@ -121,10 +139,9 @@ def _event(record: EventRecord) -> dict[str, Any]:
     return {**asdict(record), "data": plain(record.data)}
 
 
-def _log(tail: _LogTail, start: int, accept: str) -> Any:  # noqa: ANN401  # a page or a stream
-    if EVENT_STREAM in accept:
-        return _stream(tail.caller, tail.messages(start))
-    return tail.read(start)
+def _log(tail: _LogTail, piece: _Piece, client: _Client) -> Any:  # noqa: ANN401  # a page or a stream
+    start = client.start(piece.offset)
+    return _stream(tail.caller, tail.messages(start)) if client.wants_stream else tail.read(start)
 
 
 def _stream(caller: Caller, messages: AsyncIterator[str]) -> Response:

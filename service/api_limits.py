@@ -23,6 +23,7 @@ from service.api_problems import ProblemError, answer, problem_of
 from service.api_rules import PREFIX, RULES, Access
 from service.api_service import Service
 from service.auth import AuthError
+from service.errors import TuneyardError
 from service.metrics import Metrics
 from service.records import Principal
 
@@ -121,13 +122,16 @@ class Gate:
         return self._capped(scope, headers, receive)
 
     def _check_origin(self, headers: Headers) -> None:
-        """Without auth, a web page that somebody has open must not be able to ask in their name."""
-        if not self._service.authenticator.is_open:
+        """Where no token is sent, a web page that somebody has open must not be able to ask in their name."""
+        is_open = self._service.authenticator.is_open
+        if not is_open and "authorization" in headers:
             return
-        if _PORT.sub("", headers.get("host", "")) not in (*_LOOPBACK, *self._service.hosts):
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if is_open and _PORT.sub("", host) not in (*_LOOPBACK, *self._service.hosts):
             msg = "a service without auth is asked under a name of its own machine, as in http://127.0.0.1"
             raise ProblemError(403, "wrong-host", msg)
-        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        is_ours = not is_open or origin is None or origin.partition("://")[2] == host
+        if not is_ours or headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             raise ProblemError(403, "cross-site", "pages of other sites may not ask this service")
 
     async def _principal(self, headers: Headers, address: str) -> Principal:
@@ -211,7 +215,7 @@ class _Sender:
             self._service.store.add_audit(
                 principal.user, state.get("project"), action, state.get("subject", ""), str(status), state["address"]
             )
-        except Exception:  # what was done is done; its answer must not get lost with the note of it
+        except TuneyardError:  # what was done is done; its answer must not get lost with the note of it
             _log.exception("request %s could not be noted in the audit log", state["request_id"])
 
 

@@ -20,6 +20,7 @@ from service.store import KeyConflictError, ProjectNotFoundError, StoreError, Un
 from service.sweep_views import ViewError
 
 MEDIA_TYPE: Final = "application/problem+json"
+AWAY: Final = 503
 _log: Final = logging.getLogger("tuneyard.api")
 _SECRETS: Final = ("secret", "token", "password", "authorization")
 _MOST_FAULTS: Final = 100
@@ -56,34 +57,33 @@ def unfit(*faults: Fault) -> ProblemError:
     return ProblemError(422, "invalid", f"{len(faults)} fault{'s' if len(faults) != 1 else ''}", faults=faults)
 
 
+_SOON: Final = {"Retry-After": "2"}
+_KINDS: Final[tuple[tuple[type[TuneyardError], int, str], ...]] = (  # the first that fits
+    (ViewError, 503, "unreadable-record"),
+    (SweepNotFoundError, 404, "not-found"),
+    (ProjectNotFoundError, 404, "not-found"),
+    (KeyConflictError, 409, "key-conflict"),
+    (IllegalMoveError, 409, "illegal-move"),
+    (VersionConflictError, 412, "version-conflict"),
+    (TuneyardError, 409, "refused"),
+)
+
+
 def problem_of(error: Exception) -> ProblemError | None:
     """The problem that an error of ours is; None for one that nobody expected."""
-    match error:
-        case ProblemError():
-            return error
-        case SpecError():
-            return unfit(*error.faults)
-        case UnstorableError():
-            return unfit(Fault(str(error)))
-        case ViewError():
-            return ProblemError(503, "unreadable-record", str(error), headers=_SOON)
-        case SweepNotFoundError() | ProjectNotFoundError():
-            return ProblemError(404, "not-found", str(error))
-        case KeyConflictError():
-            return ProblemError(409, "key-conflict", str(error))
-        case IllegalMoveError():
-            return ProblemError(409, "illegal-move", str(error))
-        case VersionConflictError():
-            return ProblemError(412, "version-conflict", str(error))
-        case StoreError():
-            _log.error("the store refuses: %s", error)
-            return ProblemError(503, "unavailable", "the database does not answer; try again", headers=_SOON)
-        case TuneyardError():
-            return ProblemError(409, "refused", str(error))
+    if isinstance(error, ProblemError):
+        return error
+    if isinstance(error, SpecError):
+        return unfit(*error.faults)
+    if isinstance(error, UnstorableError):
+        return unfit(Fault(str(error)))
+    if isinstance(error, StoreError):
+        _log.error("the store refuses: %s", error)
+        return ProblemError(503, "unavailable", "the database does not answer; try again", headers=_SOON)
+    for kind, status, name in _KINDS:
+        if isinstance(error, kind):
+            return ProblemError(status, name, str(error), headers=_SOON if status == AWAY else None)
     return None
-
-
-_SOON: Final = {"Retry-After": "2"}
 
 
 def document(problem: ProblemError, request_id: str) -> dict[str, Any]:

@@ -44,7 +44,8 @@ class Service:
 
     `wake` tells the controller that there is something to do. `checks` gives, for each part that has to work, an empty
     text or what is wrong with it. `hosts` are the names under which a service without auth may be asked, in addition to
-    those of this machine. `webhook_networks` may be told of events though they are not public. `mlflow_url` is where people find MLflow's pages.
+    those of this machine. `webhook_networks` may be told of events though they are not public. `mlflow_url` is where
+    people find MLflow's pages.
     """
 
     store: Store

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import Header, Path, Query, Response
+from fastapi import Depends, Header, Path, Query, Response
 
 from service import lifecycle
 from service.api_guard import Asking, Caller, router
@@ -150,26 +150,32 @@ def _digest(body: CreateSweep | ForkSweep, wanted: _Wanted) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class _Filters:
+    """Which sweeps to list."""
+
+    project: ProjectQuery = None
+    state: Annotated[list[State] | None, Query(description="Any of these.", max_length=8)] = None
+    mine: Annotated[Literal["true", "false"], Query(description="The caller's own only.")] = "false"
+    owner: Annotated[str | None, Query(max_length=127)] = None
+    name: Annotated[str | None, Query(max_length=100)] = None
+    text: Annotated[str | None, Query(max_length=100, description="Part of the name or the id.")] = None
+
+
 @routes.get(f"{PREFIX}/sweeps", response_model=SweepPage)
 def list_sweeps(
     caller: Asking,
-    project: ProjectQuery = None,
-    state: Annotated[list[State] | None, Query(description="Any of these.", max_length=8)] = None,
-    mine: Annotated[Literal["true", "false"], Query(description="The caller's own only.")] = "false",
-    owner: Annotated[str | None, Query(max_length=127)] = None,
-    name: Annotated[str | None, Query(max_length=100)] = None,
-    text: Annotated[str | None, Query(max_length=100, description="Part of the name or the id.")] = None,
+    filters: Annotated[_Filters, Depends()],
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
     after: Annotated[str | None, Query(max_length=200, description="`next` of the page before.")] = None,
 ) -> dict[str, Any]:
     """Sweeps that the caller may see, the newest first."""
-    whose = caller.principal.user if mine == "true" else owner
     found, following = caller.service.store.sweeps(
-        caller.within(project),
-        states=tuple(state or ()),
-        owner=whose,
-        name=name,
-        text=text,
+        caller.within(filters.project),
+        states=tuple(filters.state or ()),
+        owner=caller.principal.user if filters.mine == "true" else filters.owner,
+        name=filters.name,
+        text=filters.text,
         limit=limit,
         after=after,
     )

@@ -14,9 +14,11 @@ import typer
 
 from service import (
     cli_doctor,
+    cli_extend,
     cli_look,
     cli_replay,
     cli_run,
+    cli_serve,
     cli_show,
     cli_spec,
     cli_steer,
@@ -62,7 +64,19 @@ def common_options(
     use_data_dir(data_dir)
 
 
-for module in (cli_run, cli_submit, cli_show, cli_look, cli_steer, cli_replay, cli_spec, cli_doctor, cli_token):
+for module in (
+    cli_run,
+    cli_serve,
+    cli_extend,
+    cli_submit,
+    cli_show,
+    cli_look,
+    cli_steer,
+    cli_replay,
+    cli_spec,
+    cli_doctor,
+    cli_token,
+):
     module.register(app)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,8 @@ from cluster.local import build
 from service.dispatch import job_request
 from service.errors import BackendError, Fault, SpecError, SweepRunningError
 from service.sweeps import Sweep, create, every, one_at_a_time, sweeps_folder
+from service.tuning.control import Control, read_control, write_control
+from service.tuning.extension import max_trials_of
 from service.tuning.sweep_folder import Job
 
 FINAL_STATES: Final = ("completed", "failed")
@@ -50,13 +53,45 @@ def resume(home: Path, sweep: Sweep) -> None:
             msg = f"{sweep.id} is running; watch it with `tuneyard watch {sweep.id}`"
             raise SweepRunningError(msg)
         progress = sweep.progress() or {}
-        if progress.get("state") in FINAL_STATES:
-            msg = f"{sweep.id} has {progress['state']}: {progress.get('reason', '')}; there is nothing left to resume"
+        if progress.get("state") in FINAL_STATES and not _is_to_be_extended(sweep):
+            msg = (
+                f"{sweep.id} has {progress['state']}: {progress.get('reason', '')}; there is nothing left to resume. "
+                f"`tuneyard extend {sweep.id} --max-trials N` goes on with more trials"
+            )
             raise SweepRunningError(msg)
-        if progress:
-            sweep.write_progress({**progress, "state": "starting", "reason": "resuming"})
-        status = job_status(home, sweep)
-        _submit(home, sweep, attempt=status.attempt + 1 if status else 1)
+        _start_again(home, sweep, "resuming")
+
+
+def extend(home: Path, sweep: Sweep, max_trials: int) -> bool:
+    """Let a sweep try up to `max_trials` configurations, also one that is over; whether a driver was started for it.
+
+    A driver that is at work takes it up by itself. SpecError where that is not more than before.
+    """
+    before = max_trials_of(sweep.spec())
+    if before is None or max_trials <= before:
+        limit = "the sweep has no limit of trials" if before is None else f"it may try {before} already; give more"
+        raise SpecError([Fault(f"{limit}: {sweep.id}", path="budget.max_trials", given=str(max_trials))])
+    with one_at_a_time(home):
+        control = read_control(sweep.folder) or Control()
+        write_control(sweep.folder, replace(control, max_trials=max_trials))
+        if is_running(home, sweep):
+            return False
+        _start_again(home, sweep, "extending")
+    return True
+
+
+def _is_to_be_extended(sweep: Sweep) -> bool:
+    """Whether more trials were asked for when its driver had no ear for it any more."""
+    asked, before = (read_control(sweep.folder) or Control()).max_trials, max_trials_of(sweep.spec())
+    return asked is not None and before is not None and asked > before
+
+
+def _start_again(home: Path, sweep: Sweep, reason: str) -> None:
+    progress = sweep.progress()
+    if progress:
+        sweep.write_progress({**progress, "state": "starting", "reason": reason, "is_final": False})
+    status = job_status(home, sweep)
+    _submit(home, sweep, attempt=status.attempt + 1 if status else 1)
 
 
 def is_running(home: Path, sweep: Sweep) -> bool:

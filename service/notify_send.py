@@ -160,7 +160,6 @@ def _connection(scheme: str, host: str, port: int, address: str) -> http.client.
 @contextmanager
 def _within(seconds: float, connection: http.client.HTTPConnection) -> Iterator[None]:
     """Cut the connection after `seconds` in all: a receiver that drips its answer must not hold up the others."""
-
     is_late = threading.Event()
 
     def cut() -> None:

@@ -27,7 +27,7 @@ class Access:
 
         def work(connection: sa.Connection) -> None:
             row = {"name": name, "created_at": self._database.now(connection)}
-            connection.execute(self._database.insert(projects).values(row).on_conflict_do_nothing())
+            connection.execute(self._database.insert_new(projects), row)
 
         self._database.write(work)
 
@@ -36,7 +36,7 @@ class Access:
         query = sa.select(projects.c.name).order_by(projects.c.name)
         return self._database.read(lambda c: [str(name) for name in c.scalars(query)])
 
-    def add_token(  # noqa: PLR0913  # what a token is
+    def add_token(
         self,
         user: str,
         name: str,
@@ -86,7 +86,7 @@ class Access:
         change = self._database.insert(quotas).values(row).on_conflict_do_update(
             index_elements=[quotas.c.kind, quotas.c.name], set_={"quota": row["quota"]}
         )  # fmt: skip
-        self._database.write(lambda connection: connection.execute(change) and None)
+        self._database.write(lambda connection: connection.execute(change))
 
     def quotas(self) -> dict[tuple[str, str], Quota]:
         """All quotas by kind (`user` or `project`) and name."""
@@ -97,9 +97,9 @@ class Access:
         """Note that a project has sent a code package; sending it again changes nothing."""
 
         def work(connection: sa.Connection) -> CodePackage:
-            row = {"digest": digest, "project": project, "size_bytes": size_bytes}
-            row["created_at"] = self._database.now(connection)  # type: ignore[assignment]  # a row of mixed types
-            connection.execute(self._database.insert(packages).values(row).on_conflict_do_nothing())
+            now = self._database.now(connection)
+            row = {"digest": digest, "project": project, "size_bytes": size_bytes, "created_at": now}
+            connection.execute(self._database.insert_new(packages), row)
             is_it = (packages.c.digest == digest) & (packages.c.project == project)
             return package_of(connection.execute(sa.select(packages).where(is_it)).one())
 
@@ -120,7 +120,7 @@ class Access:
         query = query if digest is None else query.where(packages.c.digest == digest)
         return self._database.read(lambda c: [package_of(row) for row in c.execute(query)])
 
-    def add_audit(  # noqa: PLR0913  # the six words of an entry
+    def add_audit(
         self, user: str, project: str | None, action: str, subject: str, outcome: str, address: str = ""
     ) -> None:
         """Put on record for good who did what; the database itself refuses to change or remove it."""
@@ -134,7 +134,7 @@ class Access:
         self._database.write(work)
 
     def audit(self, projects: frozenset[str] | None, *, after: int = 0, limit: int = 200) -> list[AuditRecord]:
-        """Entries with a number above `after`, the oldest first; those of no project are for all projects' eyes only."""
+        """Entries with a number above `after`, the oldest first; those of no project only where `projects` is None."""
         query = sa.select(audit).where(audit.c.number > after).order_by(audit.c.number).limit(limit)
         query = query if projects is None else query.where(audit.c.project.in_(projects))
         return self._database.read(lambda c: [audit_of(row) for row in c.execute(query)])

@@ -56,6 +56,7 @@ class Database:
         self._wanted: queue.SimpleQueue[_Wanted | None] = queue.SimpleQueue()
         self._lock, self._is_closed = threading.Lock(), False
         self._writer: threading.Thread | None = None
+        self._inserts: dict[str, sqlite.Insert | postgresql.Insert] = {}
 
     def close(self) -> None:
         """Finish what was begun, and let go of the database."""
@@ -72,6 +73,12 @@ class Database:
     def insert(self, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
         """An insert that knows what to do about conflicts."""
         return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
+
+    def insert_new(self, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+        """An insert that does nothing where there is a row of the same key."""
+        if table.name not in self._inserts:
+            self._inserts[table.name] = self.insert(table).on_conflict_do_nothing()
+        return self._inserts[table.name]
 
     def read(self, work: Work[Answer]) -> Answer:
         """What `work` finds in one snapshot of the database."""

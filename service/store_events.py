@@ -16,6 +16,8 @@ from service.store_rows import event_of, webhook_of
 from service.store_schema import deliveries, events, sweeps, webhooks
 
 _EVENTS_ORDER: Final = 1
+_ADD: Final = sa.insert(events).returning(events.c.number)
+_HOOKS: Final = sa.select(webhooks).where(webhooks.c.project == sa.bindparam("project"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ def tell(database: Database, connection: sa.Connection, about: About, told: Iter
     records = []
     for kind, data in told:
         row = {"sweep_id": about.sweep_id, "project": about.project, "at": about.at, "kind": kind, "data": data}
-        number = connection.execute(sa.insert(events).values(row)).inserted_primary_key[0]
+        number = connection.execute(_ADD, row).scalar_one()
         records.append(EventRecord(number, about.sweep_id, about.project, about.at, kind, data))
     _queue_deliveries(connection, about, records)
     return records
@@ -56,7 +58,7 @@ def tell(database: Database, connection: sa.Connection, about: About, told: Iter
 def _queue_deliveries(connection: sa.Connection, about: About, records: list[EventRecord]) -> None:
     if not records:
         return
-    wanted = connection.execute(sa.select(webhooks).where(webhooks.c.project == about.project)).all()
+    wanted = connection.execute(_HOOKS, {"project": about.project}).all()
     rows = [
         {"event_number": record.number, "webhook_id": hook.id, "attempts": 0, "next_at": about.at, "error": ""}
         for record in records
@@ -115,9 +117,7 @@ class Events:
         def work(connection: sa.Connection) -> None:
             row = {"event_number": event_number, "webhook_id": webhook_id, "attempts": 0, "error": ""}
             now = self._database.now(connection)
-            connection.execute(
-                self._database.insert(deliveries).values({**row, "next_at": now}).on_conflict_do_nothing()
-            )
+            connection.execute(self._database.insert_new(deliveries), {**row, "next_at": now})
 
         self._database.write(work)
 
@@ -163,7 +163,7 @@ def _delivery(event_number: int, webhook_id: str) -> sa.Update:
     return sa.update(deliveries).where(is_it)
 
 
-def _found(connection: sa.Connection, row: sa.Row[Any]) -> Delivery | None:
+def _found(connection: sa.Connection, row: sa.Row[Any, Any, Any]) -> Delivery | None:
     """The delivery with what it is about; None, and no delivery any more, where that is gone."""
     told = connection.execute(sa.select(events).where(events.c.number == row.event_number)).one_or_none()
     hook = connection.execute(sa.select(webhooks).where(webhooks.c.id == row.webhook_id)).one_or_none()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, TypedDict
 
 import sqlalchemy as sa
 
@@ -20,15 +19,13 @@ _COMPARED: Final = 200  # ids among which a typing mistake looks for what was me
 _ESCAPE: Final = "\\"
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which sweeps to list; None and empty stand for all. `text` is part of a name or id."""
+class Filters(TypedDict, total=False):
+    """Which sweeps to list. What is left out, None or empty stands for all; `text` is part of a name or id."""
 
-    projects: frozenset[str] | None
-    states: Sequence[State] = ()
-    owner: str | None = None
-    name: str | None = None
-    text: str | None = None
+    states: Sequence[State]
+    owner: str | None
+    name: str | None
+    text: str | None
 
 
 def within(query: sa.Select[Any], projects: frozenset[str] | None) -> sa.Select[Any]:
@@ -73,27 +70,30 @@ def read_sweep(connection: sa.Connection, sweep_id: str, *, for_change: bool = F
 
 
 def page(
-    connection: sa.Connection, wanted: Wanted, limit: int, after: str | None
+    connection: sa.Connection, projects: frozenset[str] | None, filters: Filters, limit: int, after: str | None
 ) -> tuple[list[SweepRecord], str | None]:
     """Up to `limit` sweeps, the newest first, and where the next page begins; None after the last."""
-    query = within(sa.select(*SWEEP_COLUMNS, sweeps.c.outline), wanted.projects)
-    if wanted.states:
-        query = query.where(sweeps.c.state.in_([state.value for state in wanted.states]))
-    if wanted.owner is not None:
-        query = query.where(sweeps.c.owner == wanted.owner)
-    if wanted.name is not None:
-        query = query.where(sweeps.c.name == wanted.name)
-    if wanted.text is not None:
-        pattern = f"%{_escaped(wanted.text.lower())}%"
-        query = query.where(
-            sweeps.c.id.like(pattern, escape=_ESCAPE) | sa.func.lower(sweeps.c.name).like(pattern, escape=_ESCAPE)
-        )
+    query = within(sa.select(*SWEEP_COLUMNS, sweeps.c.outline), projects).where(*_conditions(filters))
     if after is not None:
         query = query.where(sa.tuple_(sweeps.c.created_at, sweeps.c.id) < sa.tuple_(*_place(after)))
     query = query.order_by(sweeps.c.created_at.desc(), sweeps.c.id.desc()).limit(limit + 1)
     found = [sweep_of(dict(row), row["outline"]) for row in connection.execute(query).mappings()]
     more = f"{found[limit - 1].created_at!r}_{found[limit - 1].id}" if len(found) > limit else None
     return found[:limit], more
+
+
+def _conditions(filters: Filters) -> Iterator[sa.ColumnElement[bool]]:
+    if filters.get("states"):
+        yield sweeps.c.state.in_([state.value for state in filters["states"]])
+    if filters.get("owner") is not None:
+        yield sweeps.c.owner == filters["owner"]
+    if filters.get("name") is not None:
+        yield sweeps.c.name == filters["name"]
+    text = filters.get("text")
+    if text is not None:
+        pattern = f"%{_escaped(text.lower())}%"
+        is_named = sa.func.lower(sweeps.c.name).like(pattern, escape=_ESCAPE)
+        yield is_named | sweeps.c.id.like(pattern, escape=_ESCAPE)
 
 
 def _place(after: str) -> tuple[sa.ColumnElement[float], sa.ColumnElement[str]]:

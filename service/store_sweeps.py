@@ -1,10 +1,9 @@
-"""Sweeps in the database: submitted once for each key, changed by `lifecycle.step` alone, each change with its events."""
+"""Sweeps in the database: submitted once for each key, then changed by `lifecycle.step` alone, and told of."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import fields, replace
-from typing import Any, Final
+from typing import Final, Unpack
 
 import sqlalchemy as sa
 
@@ -15,7 +14,7 @@ from service.queue import Usage
 from service.records import Lease, NewSweep, State, SweepRecord, Wish
 from service.store_database import Database, StoreError
 from service.store_events import About, tell
-from service.store_finding import Wanted, find_id, page, read_sweep
+from service.store_finding import Filters, find_id, page, read_sweep
 from service.store_leases import check, sweep_lease
 from service.store_rows import SWEEP_COLUMNS, changed, row_of, sweep_of
 from service.store_schema import events, keys, leases, projects, specs, sweeps, usage
@@ -25,6 +24,12 @@ _TRIES: Final = 20
 DAY_S: Final = 86400.0
 HALF_LIFE_DAYS: Final = 3.0  # after which what somebody used counts half
 _OVER: Final = tuple(state.value for state in State if state.is_over)
+# Built once: building one takes longer than running it.
+_PROJECT: Final = sa.select(projects.c.name).where(projects.c.name == sa.bindparam("project"))
+_TAKEN: Final = sa.select(sweeps.c.id).where(sweeps.c.id == sa.bindparam("id"))
+_KEY: Final = sa.select(keys).where(*(keys.c[name] == sa.bindparam(name) for name in ("project", "owner", "key")))
+_ADD_SWEEP: Final = sa.insert(sweeps)
+_ADD_SPEC: Final = sa.insert(specs)
 
 
 class KeyConflictError(TuneyardError):
@@ -52,7 +57,7 @@ class Sweeps:
         """
 
         def work(connection: sa.Connection) -> tuple[SweepRecord, bool]:
-            if connection.scalar(sa.select(projects.c.name).where(projects.c.name == new.project)) is None:
+            if connection.scalar(_PROJECT, {"project": new.project}) is None:
                 msg = f"there is no project {new.project!r}; an admin of all projects can make it"
                 raise ProjectNotFoundError(msg)
             now = self._database.now(connection)
@@ -63,8 +68,8 @@ class Sweeps:
                     return first, False
             given = {field.name: getattr(new, field.name) for field in fields(new)}
             record = SweepRecord(**{**given, "id": sweep_id}, created_at=now, updated_at=now, queued_at=now)
-            connection.execute(sa.insert(sweeps).values(row_of(record)))
-            connection.execute(sa.insert(specs).values(sweep_id=sweep_id, spec=record.spec))
+            connection.execute(_ADD_SWEEP, row_of(record))
+            connection.execute(_ADD_SPEC, {"sweep_id": sweep_id, "spec": record.spec})
             told = {"by": new.owner, "name": new.name, "priority": new.priority, "forked_from": new.forked_from}
             tell(self._database, connection, About(sweep_id, new.project, now), [("submitted", told)])
             return record, True
@@ -76,16 +81,15 @@ class Sweeps:
     ) -> SweepRecord | None:
         """None where the key is new, and `new`'s from now on; else the sweep that it stands for."""
         key, body_digest = given
-        row = {"project": new.project, "owner": new.owner, "key": key, "body_digest": body_digest}
-        claim = self._database.insert(keys).values({**row, "sweep_id": new.id, "created_at": now})
-        if connection.execute(claim.on_conflict_do_nothing()).rowcount:
+        mine = {"project": new.project, "owner": new.owner, "key": key}
+        row = {**mine, "body_digest": body_digest, "sweep_id": new.id, "created_at": now}
+        if connection.execute(self._database.insert_new(keys), row).rowcount:
             return None
-        mine = (keys.c.project == new.project) & (keys.c.owner == new.owner) & (keys.c.key == key)
-        first = connection.execute(sa.select(keys).where(mine)).one()
+        first = connection.execute(_KEY, mine).one()
         if first.body_digest != body_digest:
             msg = f"this Idempotency-Key came with another body before, which made {first.sweep_id}; take a new key"
             raise KeyConflictError(msg)
-        if connection.scalar(sa.select(sweeps.c.id).where(sweeps.c.id == first.sweep_id)) is None:
+        if connection.scalar(_TAKEN, {"id": first.sweep_id}) is None:
             msg = f"this Idempotency-Key made {first.sweep_id}, which has been deleted since; take a new key"
             raise KeyConflictError(msg)
         return read_sweep(connection, first.sweep_id)
@@ -97,24 +101,20 @@ class Sweeps:
         """
         return self._database.read(lambda c: read_sweep(c, find_id(c, sweep_id, projects)))
 
-    def sweeps(  # noqa: PLR0913  # each filter of a list is a word of its own
+    def sweeps(
         self,
         projects: frozenset[str] | None,
         *,
-        states: Sequence[State] = (),
-        owner: str | None = None,
-        name: str | None = None,
-        text: str | None = None,
         limit: int = 50,
         after: str | None = None,
+        **filters: Unpack[Filters],
     ) -> tuple[list[SweepRecord], str | None]:
         """A page, the newest first, and the `after` of the next one; None after the last.
 
         `spec` holds only its outline here: name, description, objectives, budget, resources, evaluation, search and
         scheduler. UnstorableError where `after` is not one that a page gave.
         """
-        wanted = Wanted(projects, states, owner, name, text)
-        return self._database.read(lambda c: page(c, wanted, limit, after))
+        return self._database.read(lambda c: page(c, projects, filters, limit, after))
 
     def unfinished(self) -> list[SweepRecord]:
         """Every sweep that a controller has something to do with, the oldest first; `spec` as in `sweeps`.
@@ -136,7 +136,7 @@ class Sweeps:
         found = self._database.read(lambda c: {State(state): count for state, count in c.execute(query).tuples()})
         return {state: found.get(state, 0) for state in State}
 
-    def act(  # noqa: PLR0913  # what, where, who, and the two conditions under which it still holds
+    def act(
         self,
         sweep_id: str,
         projects: frozenset[str] | None,
@@ -229,7 +229,7 @@ class Sweeps:
 def _free_id(connection: sa.Connection, new: NewSweep) -> str:
     sweep_id = new.id
     for _ in range(_TRIES):
-        if connection.scalar(sa.select(sweeps.c.id).where(sweeps.c.id == sweep_id)) is None:
+        if connection.scalar(_TAKEN, {"id": sweep_id}) is None:
             return sweep_id
         sweep_id = new_id(new.name)
     msg = f"no free id begins with {new.name!r}"

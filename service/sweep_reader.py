@@ -1,4 +1,4 @@
-"""Reads sweeps' ledgers in a process of its own, for the service: it takes numpy, time and memory that the API must not.
+"""Reads sweeps' ledgers in a process of its own: that takes numpy, time and memory, and none of it the service's.
 
 `python -m service.sweep_reader HOME` answers one JSON request a line, in their order, until its input ends. It keeps
 the histories it has read and goes on from where it stood. Nothing of a user's code is imported here.

@@ -6,6 +6,7 @@ it is first asked, is killed where it takes too long, and ends when it has nothi
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import queue
@@ -27,6 +28,7 @@ from service.sweeps import sweeps_folder
 TIMEOUT_S: Final = 60.0
 IDLE_S: Final = 120.0
 MAX_CHUNK_BYTES: Final = 262_144
+_LONGEST_CHARACTER: Final = 4  # bytes in UTF-8
 _DRIVER_LOG: Final = "logs/driver.log"
 _ROOT: Final = Path(__file__).parent.parent
 
@@ -117,21 +119,11 @@ def _chunk(path: Path, offset: int, limit: int) -> Chunk:
         end = stream.seek(0, 2)
         start = max(0, end + offset) if offset < 0 else min(offset, end)
         stream.seek(start)
-        data = stream.read(limit)
-    if start + len(data) < end:
-        data = _whole_characters(data)
-    text = data.decode("utf-8", "replace")
-    return Chunk(text, start + len(data), reaches_end=start + len(data) >= end)
-
-
-def _whole_characters(data: bytes) -> bytes:
-    """`data` without the beginning of a character that its end cuts in two."""
-    for length in range(1, min(4, len(data))):
-        lead = data[-length]
-        if lead & 0xC0 != 0x80:  # no continuation byte: a character begins here
-            size = 1 if lead < 0xC0 else 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4  # noqa: PLR2004  # UTF-8
-            return data if size <= length else data[:-length]
-    return data
+        data = stream.read(max(_LONGEST_CHARACTER, limit))
+    reaches_end = start + len(data) >= end
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    text = decoder.decode(data, final=reaches_end)
+    return Chunk(text, start + len(data) - len(decoder.getstate()[0]), reaches_end)
 
 
 class ReaderProcess:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,21 @@ from service.auth import Authenticator, AuthSettings, issue
 from service.records import Role
 from service.spec import SweepSpec, load_sweep
 from service.store import Store
+from service.sweeps import create
+from service.tuning.events import (
+    AttemptEnded,
+    AttemptStarted,
+    DriverStarted,
+    Event,
+    Reported,
+    SweepEnded,
+    SweepStarted,
+    TrialEnded,
+    TrialProposed,
+)
+from service.tuning.ledger import Ledger
+from service.tuning.storage import FolderStorage
+from service.tuning.sweep_folder import Job
 
 URL: Final = "http://127.0.0.1:8700"
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -87,3 +102,28 @@ def spec(name: str = "minimal") -> dict[str, Any]:
     loaded: SweepSpec = load_sweep(ROOT / "tests" / "cases" / "valid" / f"{name}.yaml")
     found: dict[str, Any] = json.loads(json.dumps(loaded.to_dict()))
     return found
+
+
+def write_sweep(home: Path, record: Mapping[str, Any], losses: Sequence[float], *, is_over: bool = False) -> Path:
+    """The folder of a submitted sweep with a real ledger: one trial of one epoch for each of `losses`, and logs."""
+    job = Job(record["id"], dict(record["spec"]), facts={})
+    folder = create(home, job, {"folder": "."}).folder
+    ledger = Ledger(FolderStorage(folder), lambda: 0.0)
+    ledger.open()
+    ledger.append([SweepStarted(record["id"], dict(record["spec"])), DriverStarted(1, "here", 1)], at=100.0)
+    (name,) = record["spec"]["parameters"]
+    for trial, loss in enumerate(losses):
+        params = {name: 10.0 ** -(trial + 1)}
+        events: list[Event] = [
+            TrialProposed(trial, params, "searcher", trial),
+            AttemptStarted(trial, 1, params, None, ""),
+            Reported(trial, 1, 1, {record["spec"]["metric"]["name"]: loss}, 2.0, None, "stop", ""),
+            AttemptEnded(trial, 1, "finished"),
+            TrialEnded(trial, "completed"),
+        ]
+        for i, event in enumerate(events):
+            ledger.append([event], at=110.0 + 10 * trial + i)
+    if is_over:
+        ledger.append([SweepEnded("completed", "all done")], at=500.0)
+    (folder / "logs").mkdir(exist_ok=True)
+    return folder

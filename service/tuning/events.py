@@ -134,10 +134,17 @@ class SweepPaused:
 
 @dataclass(frozen=True, slots=True)
 class SweepEnded:
-    """The sweep is over for good. `ending`: completed or failed."""
+    """The sweep is over, unless it is extended. `ending`: completed or failed."""
 
     ending: Literal["completed", "failed"]
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SweepExtended:
+    """The sweep may try up to `max_trials` configurations, more than before; one that had ended goes on."""
+
+    max_trials: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +167,7 @@ Event: TypeAlias = (
     | TrialEnded
     | SweepPaused
     | SweepEnded
+    | SweepExtended
     | Artifacts
 )
 _KINDS: Final = {kind.__name__: kind for kind in Event.__args__}

@@ -21,6 +21,7 @@ from service.tuning.events import (
     Record,
     Reported,
     SweepEnded,
+    SweepExtended,
     SweepPaused,
     SweepStarted,
     TrialEnded,
@@ -159,6 +160,8 @@ class History:
                 self.paused = event
             case SweepEnded():
                 self.ended = event
+            case SweepExtended():
+                self.ended = None
             case _:
                 self._apply_to_trial(event, at)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -52,6 +53,17 @@ def expendable(history: History, policy: RetentionPolicy, in_use: frozenset[str]
             needed.add(best.path)
     held = {c.path: c for trial in history.trials for c in (*trial.superseded, *trial.checkpoints)}
     return [checkpoint for path, checkpoint in held.items() if path not in needed]
+
+
+def worth_saving_below(history: History, keep: int) -> float | None:
+    """The loss that an epoch has to beat to be among the `keep` best that are kept; None where only rungs are saved."""
+    if not history.objectives.is_single or keep == 0:
+        return None
+    ranking = history.ranking()
+    if len(ranking) < keep:
+        return math.inf
+    number, epoch = ranking[keep - 1]
+    return history.trials[number].curve[epoch].losses[0]
 
 
 def best_checkpoint(trial: Trial, epoch: int) -> Checkpoint | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import math
 import os
 import threading
 from collections.abc import Iterator
@@ -19,7 +18,9 @@ from service.tuning import ray_environment
 from service.tuning.assembly import Parts, build, first_points, history_of
 from service.tuning.clock import steady_clock
 from service.tuning.conductor import Conductor
-from service.tuning.events import AttemptStarted, SweepStarted
+from service.tuning.control import Control, read_control
+from service.tuning.events import AttemptStarted, SweepExtended, SweepStarted
+from service.tuning.extension import widened
 from service.tuning.history import History
 from service.tuning.knowledge import read_past
 from service.tuning.lease import Lease
@@ -27,7 +28,9 @@ from service.tuning.ledger import Ledger
 from service.tuning.outcome import leave_report, seed_of
 from service.tuning.patience import patiently
 from service.tuning.progress import snapshot
+from service.tuning.retention import worth_saving_below
 from service.tuning.signature_request import request_of
+from service.tuning.steering import Steering
 from service.tuning.storage import FolderStorage
 from service.tuning.sweep_folder import DRAIN_FILE, FOLDERS, PROGRESS_FILE, WARM_UP, Job, read_job, write_job
 from service.tuning.taking_over import driver_started, take_over
@@ -48,15 +51,17 @@ class Driver:
     def __init__(self, folder: Path, home: Path, lease: Lease, ray_address: str | None = None) -> None:
         self.folder, self.home, self.lease, self.ray_address = folder, home, lease, ray_address
         self.storage = FolderStorage(folder)
-        self.job: Job = read_job(folder)
+        asked = read_control(folder) or Control()
+        self.job: Job = self._widen(read_job(folder), asked.max_trials)
         self.spec = SweepSpec.from_dict(self.job.spec)
         self._tidy()
         clock = steady_clock()
         ledger = Ledger(self.storage, clock, lease.check)
-        history = history_of(self.spec, take_over(ledger, folder, lease))
-        past = read_past(folder, self.job.facts)
-        self.parts: Parts = build(self.spec, history, self.job.defaults, past)
+        history = history_of(self.spec, take_over(ledger, folder, lease, self.job.spec))
+        self.parts: Parts = build(self.spec, history, self.job.defaults, read_past(folder, self.job.facts))
         self.conductor = Conductor(self.parts.decider, ledger, self.storage, self.parts.retention, clock)
+        self.conductor.limit = asked.max_concurrent_trials
+        self.steering = Steering(folder, self.conductor, self.extend, self.pause)
         self.warnings = self.parts.decider.warnings
         self.watchdog = Watchdog(self.spec.failure.report_timeout_s, is_excused=self._storage_refuses)
         self.pause_reason: str | None = None
@@ -126,7 +131,27 @@ class Driver:
             self.conductor.commit([driver_started(self.lease)])
         self.conductor.interrupt_running("the driver before was lost")
         self.conductor.sweep_up()
+        self.steering.tidy()
         patiently(lambda: self.storage.delete(DRAIN_FILE), "removing the drain mark")
+
+    def _widen(self, job: Job, max_trials: int | None) -> Job:
+        """`job` with room for so many trials, in its file before it counts; the same where it has that already."""
+        wider = widened(job, max_trials)
+        if wider is not job:
+            patiently(lambda: write_job(self.folder, wider), "writing the job")
+        return wider
+
+    def extend(self, max_trials: int) -> None:
+        """Let the running sweep try up to `max_trials` configurations; nothing happens where it may already."""
+        with self.conductor.lock:
+            if self.conductor.finished is not None or (job := self._widen(self.job, max_trials)) is self.job:
+                return
+            self.job, self.spec = job, SweepSpec.from_dict(job.spec)
+            if self.history.sequence:
+                self.conductor.commit([SweepExtended(max_trials)])
+            self.parts = build(self.spec, self.history, job.defaults, read_past(self.folder, job.facts))
+            self.parts.decider.warnings = self.warnings  # one list, which others hold
+            self.conductor.follow(self.parts.decider)
 
     def _storage_refuses(self) -> bool:
         """Whether workers that are silent may be waiting for storage, rather than hang."""
@@ -184,14 +209,14 @@ class Driver:
 
     def assign(self, started: AttemptStarted) -> dict[str, Any]:
         """What a worker needs to run `started`, beside what all attempts share (`shared`)."""
-        trial = self.history.trials[started.trial]
+        trial, keep = self.history.trials[started.trial], self.spec.checkpoints.save_sweep_best
         return {
             "trial": started.trial,
             "attempt": started.attempt,
             "params": {**started.params, **self.spec.evaluation.arguments(trial.fold)},
             "seed": seed_of(self.spec) + trial.seed_index,
-            "checkpoint": _checkpoint_fields(started),
-            "save_above": self._save_above() if trial.repeats is None else None,
+            "checkpoint": None if started.checkpoint is None else asdict(started.checkpoint),
+            "save_above": None if trial.repeats is not None else worth_saving_below(self.history, keep),
             "seconds_before": trial.seconds,
         }
 
@@ -211,17 +236,6 @@ class Driver:
             "best_metric": None if single is None else [single.name, single.goal],
             "cpus": self.spec.resources.cpu,
         }
-
-    def _save_above(self) -> float | None:
-        """The loss that an epoch has to beat to be among the best that are kept; None where only rungs are saved."""
-        keep = self.spec.checkpoints.save_sweep_best
-        ranking = self.history.ranking()
-        if len(self.spec.objectives.objectives) > 1 or keep == 0:
-            return None
-        if len(ranking) < keep:
-            return math.inf
-        number, epoch = ranking[keep - 1]
-        return self.history.trials[number].curve[epoch].losses[0]
 
     def write_progress(self) -> None:
         """Leave a snapshot for whoever watches, unless the sweep is another driver's by now."""
@@ -323,6 +337,8 @@ class Driver:
                     if self.tracking["delivered"] is None:
                         self.tracking = {"delivered": None, "lag": tracker.lag(self.history.sequence)}
                     self.write_progress()
+                    if not self.has_lost:
+                        self.steering.obey()
 
         self._say()
         thread = threading.Thread(target=loop, name="progress", daemon=True)
@@ -332,10 +348,3 @@ class Driver:
         finally:
             over.set()
             thread.join()
-
-
-def _checkpoint_fields(started: AttemptStarted) -> dict[str, Any] | None:
-    saved = started.checkpoint
-    if saved is None:
-        return None
-    return {"path": saved.path, "epoch": saved.epoch, "size_bytes": saved.size_bytes, "digest": saved.digest}

@@ -20,6 +20,7 @@ from service.tuning.events import (
     Record,
     Reported,
     SweepEnded,
+    SweepExtended,
     SweepPaused,
     SweepStarted,
     TrialEnded,
@@ -68,6 +69,7 @@ class Outbox:
         self._live: dict[int, _Trial] = {}
         self._finals: dict[int, tuple[int, Observation]] = {}  # best epoch of every trial that may win
         self._record_losses: list[float] = []
+        self._front: set[int] = set()  # the trials that were on it when the sweep ended
         self._folds: FoldRuns | None = None  # where trials are trained several times
 
     @property
@@ -105,6 +107,8 @@ class Outbox:
                 self._pause(record, event)
             case SweepEnded():
                 self._end_sweep(record, event)
+            case SweepExtended():
+                self._extend(record, event)
             case Artifacts():
                 self._carry(event, record)
             case _:
@@ -310,6 +314,13 @@ class Outbox:
             delivery.carry(("report/pareto.csv",))
         self._crown(delivery, record)
 
+    def _extend(self, record: Record, event: SweepExtended) -> None:
+        """The sweep goes on, or further. A parameter of a run cannot be changed, so the new number is a tag."""
+        self.is_over, self.best = False, None
+        delivery = self._stand(None, record, "RUNNING")
+        delivery.tags |= {"tuneyard.state": "running", "tuneyard.max_trials": str(event.max_trials)}
+        delivery.texts["sweep.yaml"] = self.known.resolved_with(event.max_trials)
+
     def _crown(self, delivery: Delivery, record: Record) -> None:
         """Name the winner, and with several objectives the trials of the Pareto front."""
         numbers = sorted(self._finals)
@@ -328,8 +339,9 @@ class Outbox:
             "tuneyard.best_value": ", ".join(values),
         }
         front = [numbers[i] for i in self._objectives.pareto(seen)]
-        for number in front:
-            self._delivery(number, record).tags["tuneyard.pareto"] = "true"
+        for number in sorted(self._front.union(front)):  # some of an earlier end may be on it no more
+            self._delivery(number, record).tags["tuneyard.pareto"] = "true" if number in front else "false"
+        self._front = set(front)
         if front:
             delivery.tags["tuneyard.pareto"] = tag_text(", ".join(map(str, front)))
 

@@ -230,7 +230,8 @@ def test_fork_extend_pause_queue_delete(server: Served, tuneyard: Command, finis
     forked = tuneyard("fork", finished, *changes).out.strip()
     record = server.store.sweep(forked, None)
     assert (record.forked_from, record.spec["search"]["warm_start"]) == (finished, [finished])
-    assert "with 80 trials in all" in tuneyard("extend", forked, "--max-trials", "80").out
+    assert tuneyard("extend", forked, "--max-trials", "80", "--detach").out.strip() == forked
+    assert server.store.sweep(forked, None).spec["budget"]["max_trials"] == 80
     said = tuneyard("queue")
     assert forked in said.out
     assert json.loads(tuneyard("queue", "--json").out)["queue"]
@@ -267,6 +268,14 @@ def test_compare_on_this_machine(tuneyard: Command, tmp_path: Path) -> None:
     said = tuneyard("compare", "left", "right", "--server", "local")
     assert said.code == 0
     assert "best val_acc so far" in said.out
+
+
+def test_the_first_token_is_made_where_the_database_is(tuneyard: Command, tmp_path: Path) -> None:
+    made = tuneyard("token", "create", "first", "--admin", "--user", "root@example.org")
+    assert (made.code, made.out[:3]) == (0, "ty_")
+    with served(tmp_path / "local", "token") as mine:
+        found = mine.store.tokens("root@example.org")
+    assert [token.roles for token in found] == [{"*": Role.ADMIN}]
 
 
 def test_what_is_not_there(tuneyard: Command) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
@@ -15,6 +16,7 @@ from service.tuning.events import (
     Record,
     Reported,
     SweepEnded,
+    SweepExtended,
     TrialEnded,
     TrialProposed,
 )
@@ -48,8 +50,9 @@ def broken_promises(machine: Machine) -> list[str]:
 def _ledger_is_whole(records: list[Record]) -> Iterator[str]:
     if [r.sequence for r in records] != list(range(len(records))):
         yield "the ledger has gaps"
-    if sum(isinstance(r.event, SweepEnded) for r in records) != 1:
-        yield "the sweep has not ended exactly once"
+    ends = "".join({SweepEnded: "e", SweepExtended: "x"}.get(type(r.event), "") for r in records)
+    if not re.fullmatch("x*e", ends.replace("ex", "")):
+        yield "the sweep has not ended exactly once, and once more after each time that it was extended"
     if any(a.at > b.at for a, b in pairwise(records)):
         yield "the ledger's time goes backwards"
 

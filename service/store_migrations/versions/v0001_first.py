@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -100,8 +102,8 @@ def _guard_audit_on_postgresql() -> None:
 
 def _table(
     name: str,
-    key: list[sa.Column[object]],
-    rest: list[sa.Column[object]],
+    key: list[sa.Column[Any]],
+    rest: list[sa.Column[Any]],
     *,
     sqlite_autoincrement: bool = False,
 ) -> None:
@@ -109,21 +111,21 @@ def _table(
     op.create_table(name, *key, *rest, primary, sqlite_autoincrement=sqlite_autoincrement)
 
 
-def _id(name: str) -> sa.Column[object]:
+def _id(name: str) -> sa.Column[Any]:
     return sa.Column(name, IDENTIFIER, nullable=False)
 
 
-def _text(name: str) -> sa.Column[object]:
+def _text(name: str) -> sa.Column[Any]:
     return sa.Column(name, sa.Text, nullable=False)
 
 
-def _number(name: str) -> sa.Column[object]:
+def _number(name: str) -> sa.Column[Any]:
     return sa.Column(name, NUMBER, nullable=False, autoincrement=True)
 
 
-def _count(name: str) -> sa.Column[object]:
+def _count(name: str) -> sa.Column[Any]:
     return sa.Column(name, sa.BigInteger, nullable=False, autoincrement=False)
 
 
-def _time(name: str, *, nullable: bool = False) -> sa.Column[object]:
+def _time(name: str, *, nullable: bool = False) -> sa.Column[Any]:
     return sa.Column(name, sa.Double, nullable=nullable)

@@ -1,0 +1,40 @@
+"""What the controller sees of sweeps: their jobs and the drivers' newest words, turned into events of the lifecycle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from cluster.backend import Backend, JobStatus
+from service.lifecycle import Event, JobLost, JobSeen
+from service.records import State, SweepRecord
+from service.sweeps import Sweep, sweeps_folder
+
+
+def look(home: Path, backend: Backend, sweeps: Iterable[SweepRecord]) -> list[tuple[SweepRecord, Event]]:
+    """What there is to hear of those of `sweeps` that had a driver. PlaceLostError where the place does not answer.
+
+    Jobs first, words second: a driver's last word is written before its job is over.
+    """
+    watched = [sweep for sweep in sweeps if sweep.attempt]
+    statuses = backend.statuses([sweep.id for sweep in watched]) if watched else {}
+    seen = [(sweep, event_of(home, sweep, statuses.get(sweep.id))) for sweep in watched]
+    return [(sweep, event) for sweep, event in seen if event is not None]
+
+
+def event_of(home: Path, sweep: SweepRecord, status: JobStatus | None) -> Event | None:
+    """What the lifecycle has to hear of a sweep whose job stands so; None for nothing."""
+    if status is None or status.attempt < sweep.attempt:
+        # a job that was never submitted is due while the sweep starts; later it counts as lost with its cluster
+        is_missed = sweep.state in (State.RUNNING, State.STOPPING)
+        return JobLost(sweep.attempt, _progress(home, sweep.id)) if is_missed else None
+    if not sweep.state.is_placed and status.state.is_over:
+        return None
+    said = _progress(home, sweep.id)
+    hours = None if said is None else said.get("trial_hours")
+    return JobSeen(status.attempt, status.state, said, status.message, hours)
+
+
+def _progress(home: Path, sweep_id: str) -> dict[str, Any] | None:
+    return Sweep(sweeps_folder(home) / sweep_id).progress()

@@ -1,0 +1,79 @@
+"""The whole service on a Ray of its own: sweeps of several people go through it, and outlive it."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from cluster import ray_head
+from service.api_models import Sweep
+from service.client import Client
+from service.records import Role, State
+from tests.served import Served
+
+RECIPE = "trainables/recipes/digits.yaml"
+SMALL = ["budget.max_trials=2", "scheduler.max_epochs=1", "search.name=random", "budget.max_concurrent_trials=1"]
+CANARY = "c4n4ry-in-the-environment"
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    home = tmp_path / "home"
+    secret = {"AWS_SECRET_ACCESS_KEY": CANARY}
+    with Served(home, "--cluster", "local", "--auth", "token", environment=secret) as found:
+        yield found
+    ray_head.end(home / "ray")
+
+
+@pytest.mark.slow
+def test_two_people_submit_and_all_of_it_finishes_although_the_service_is_killed(served: Served) -> None:
+    with served.client(served.token()) as admin:
+        tokens = {
+            user: admin.access.create_token("laptop", user=user, roles={"default": Role.SUBMITTER}).token
+            for user in ("ada", "bob")
+        }
+    sweeps = {}
+    for user, token in tokens.items():
+        with served.client(token) as client:
+            sweeps[user] = client.submit(RECIPE, overrides=[*SMALL, f"name={user}"]).id
+    with served.client(tokens["ada"]) as client:
+        wait_for(client, sweeps["ada"], State.RUNNING)
+    served.stop(signal.SIGKILL)
+    served.start()
+    with served.client(tokens["ada"]) as client:
+        for sweep in sweeps.values():
+            assert wait_for(client, sweep, State.COMPLETED).trial_hours > 0
+        kinds = [event.kind for event in client.events(sweeps["ada"]).items]
+    assert [kinds[0], kinds[-1]] == ["submitted", "finished"]
+    assert "improved" in kinds
+    assert runs_in_mlflow(served.home) == {"ada": 3, "bob": 3}  # the sweep and two trials each, all of them finished
+    assert served.stop() == 0
+    assert ray_head.read(served.home / "ray") is None  # nothing ran on it any more
+    for token in tokens.values():
+        assert token.rsplit("_", 1)[1] not in served.log
+    assert CANARY not in served.log
+
+
+def runs_in_mlflow(home: Path) -> dict[str, int]:
+    """How many finished runs each sweep has, by the name of its experiment."""
+    query = "SELECT e.name FROM runs r JOIN experiments e USING (experiment_id) WHERE r.status = 'FINISHED'"
+    with closing(sqlite3.connect(home / "mlflow.db")) as database:
+        return dict(Counter(name for (name,) in database.execute(query)))
+
+
+def wait_for(client: Client, sweep_id: str, state: State, timeout_s: float = 240.0) -> Sweep:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        found = client.sweep(sweep_id)
+        if found.state is state:
+            return found
+        assert not found.state.is_over, f"{found.state}: {found.reason}"
+        assert time.monotonic() < deadline, f"{found.state}: {found.reason}"
+        time.sleep(0.3)
