@@ -136,8 +136,12 @@ def _picture(found: Sequence[dict[str, Any]], by: By) -> str:
         path = " ".join(steps)
         lines.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
     metric = found[0]["metric"]
-    words = [(left, 14, f"best {metric['name']} so far ({metric['goal']})"), (5, 26, number(high)),
-             (5, height - 36, number(low)), (left, height - 16, f"0 to {number(float(right))} {_AXES[by]}")]  # fmt: skip
+    words = [
+        (left, 14, f"best {metric['name']} so far ({metric['goal']})"),
+        (5, 26, number(high)),
+        (5, height - 36, number(low)),
+        (left, height - 16, f"0 to {number(float(right))} {_AXES[by]}"),
+    ]
     lines += [f'<text x="{x}" y="{y}" font-size="12">{html.escape(said)}</text>' for x, y, said in words]
     drawn = "".join(lines)
     return f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}">{drawn}</svg>'
