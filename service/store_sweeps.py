@@ -133,7 +133,7 @@ class Sweeps:
     def counts(self) -> dict[State, int]:
         """How many sweeps there are in each state."""
         query = sa.select(sweeps.c.state, sa.func.count()).group_by(sweeps.c.state)
-        found = self._database.read(lambda c: {State(state): count for state, count in c.execute(query).tuples()})
+        found = self._database.read(lambda c: {State(state): count for state, count in c.execute(query)})
         return {state: found.get(state, 0) for state in State}
 
     def act(
