@@ -83,7 +83,7 @@ class Sweeps:
         key, body_digest = given
         mine = {"project": new.project, "owner": new.owner, "key": key}
         row = {**mine, "body_digest": body_digest, "sweep_id": new.id, "created_at": now}
-        if connection.execute(self._database.insert_new(keys), row).rowcount:
+        if self._database.insert_new(connection, keys, row):
             return None
         first = connection.execute(_KEY, mine).one()
         if first.body_digest != body_digest:
@@ -133,7 +133,7 @@ class Sweeps:
     def counts(self) -> dict[State, int]:
         """How many sweeps there are in each state."""
         query = sa.select(sweeps.c.state, sa.func.count()).group_by(sweeps.c.state)
-        found = self._database.read(lambda c: {State(state): count for state, count in c.execute(query).tuples()})
+        found = self._database.read(lambda c: {State(state): count for state, count in c.execute(query)})
         return {state: found.get(state, 0) for state in State}
 
     def act(
