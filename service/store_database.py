@@ -85,18 +85,18 @@ class Database:
 
     def read(self, work: Work[Answer]) -> Answer:
         """What `work` finds in one snapshot of the database."""
+        self._check_open()
         with plain_errors(), self._reading.connect() as connection:
             return work(connection)
 
     def write(self, work: Work[Answer]) -> Answer:
         """What `work` returns, once its changes are durable; an error of its own undoes them, alone."""
         if not self.is_sqlite:
+            self._check_open()
             return self._write_alone(work)
         answer: Future[Answer] = Future()
         with self._lock:
-            if self._is_closed:
-                msg = "the store is closed"
-                raise StoreUnavailableError(msg)
+            self._check_open()
             if self._writer is None:
                 self._writer = threading.Thread(target=self._write_all, name="store", daemon=True)
                 self._writer.start()
@@ -126,6 +126,11 @@ class Database:
         """
         if not self.is_sqlite:
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(7083552, :what)"), {"what": what})
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            msg = "the store is closed"
+            raise StoreUnavailableError(msg)
 
     def _write_alone(self, work: Work[Answer]) -> Answer:
         with plain_errors():

@@ -36,5 +36,5 @@ def new_database(url: str) -> str:
 
     name = f"test{next(_numbers)}"
     with psycopg.connect(url.format(name="postgres"), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[call-overload]  # a name of ours
+        connection.execute(f"CREATE DATABASE {name}")
     return url.format(name=name)

@@ -289,7 +289,8 @@ class TestLeases:
 
 class TestTelling:
     def test_a_reader_that_goes_on_from_the_last_number_misses_nothing(self, store: Store) -> None:
-        ids, over, seen = [made(store, f"s{n}") for n in range(8)], threading.Event(), []
+        ids, over = [made(store, f"s{n}") for n in range(8)], threading.Event()
+        seen: list[int] = []
 
         def read() -> None:
             after = 0
@@ -379,7 +380,8 @@ class TestAccess:
 class TestOpening:
     def test_migrations_lead_to_the_schema(self, store: Store) -> None:
         def differences(connection: sa.Connection) -> list[object]:
-            return compare_metadata(MigrationContext.configure(connection, opts={"compare_type": _is_other}), metadata)
+            context = MigrationContext.configure(connection, opts={"compare_type": _is_other})
+            return list(compare_metadata(context, metadata))
 
         assert store._database.read(differences) == []
 
