@@ -5,8 +5,6 @@ It holds no logic of its own: routes ask the store, the lifecycle and the sweeps
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
@@ -32,9 +30,8 @@ _PAGE_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def create_app(service: Service) -> FastAPI:
-    """The application over `service`; it ends what it has started, and nothing of what it was given."""
-    app = FastAPI(title="Tuneyard", version=own_version(), openapi_url=None, docs_url=None, redoc_url=None,
-                  lifespan=_lifespan)  # fmt: skip
+    """The application over `service`, which whoever has made it closes."""
+    app = FastAPI(title="Tuneyard", version=own_version(), openapi_url=None, docs_url=None, redoc_url=None)
     app.state.service = service
     app.state.streams = Streams(service.limits.streams, service.limits.streams_of_a_user)
     metrics = Metrics(lambda: {str(state): count for state, count in service.store.counts().items()})
@@ -45,14 +42,6 @@ def create_app(service: Service) -> FastAPI:
     api_problems.register(app)
     app.add_middleware(Gate, service=service, metrics=metrics)
     return app
-
-
-@asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    try:
-        yield
-    finally:
-        app.state.service.close()
 
 
 def _about_itself(app: FastAPI, service: Service, metrics: Metrics) -> APIRouter:

@@ -31,7 +31,7 @@ from service.api_service import own_version
 from service.api_sweeps import ProjectQuery
 from service.auth import issue
 from service.errors import Fault
-from service.notify_send import ForbiddenAddressError, UndeliveredError, reachable
+from service.notify_send import UndeliveredError, reachable
 from service.records import EVERY_PROJECT, Quota, Role, TokenRecord, Webhook
 
 routes = router()
@@ -189,10 +189,8 @@ def create_webhook(body: CreateWebhook, caller: Asking) -> dict[str, Any]:
     project = caller.project(body.project)
     try:
         reachable(body.url, caller.service.webhook_networks)
-    except ForbiddenAddressError as error:
+    except UndeliveredError as error:
         raise unfit(Fault(str(error), "url")) from error
-    except UndeliveredError:
-        pass  # a name that nobody knows yet: it is looked up again each time something is sent
     secret = body.secret or secrets.token_urlsafe(32)
     hook = caller.service.store.add_webhook(project, body.url, tuple(body.kinds), secret)
     caller.note(project, hook.id)

@@ -16,7 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from service import auth_oidc
-from service.auth import AuthError, Authenticator, AuthSettings, ProxySettings, issue
+from service.auth import Authenticator, AuthError, AuthSettings, ProxySettings, issue
 from service.auth_oidc import OidcSettings
 from service.records import Role
 from service.store import Store
