@@ -25,7 +25,7 @@ from service import (
     cli_submit,
     cli_token,
 )
-from service.errors import SpecError, SweepNotFoundError, TuneyardError
+from service.errors import ContextError, SpecError, SweepNotFoundError, TuneyardError
 from service.settings import HOME_VARIABLE, use_data_dir
 
 app = typer.Typer(
@@ -55,10 +55,11 @@ def common_options(
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Tune PyTorch Lightning models: one YAML file, one command, every trial in MLflow.
+    r"""Tune PyTorch Lightning models: one YAML file, one command, every trial in MLflow.
 
-    Start with:  tuneyard run sweep.yaml
-    On a server: tuneyard login URL, then tuneyard submit sweep.yaml
+    \b
+    Start with:   tuneyard run sweep.yaml
+    On a server:  tuneyard login URL && tuneyard submit sweep.yaml --follow
     """
     use_data_dir(data_dir)
 
@@ -85,7 +86,7 @@ def main() -> None:
         app()
     except KeyboardInterrupt:
         _fail("stopped", 130)
-    except (SpecError, SweepNotFoundError) as error:
+    except (SpecError, SweepNotFoundError, ContextError) as error:
         _fail(str(error), 2)
     except TuneyardError as error:
         _fail(str(error), 1)

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from service.client import Client
 
 R = TypeVar("R")
+_PATIENCE_S: Final = 5.0  # a service is back from a restart by then, and a person has not given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +57,14 @@ class Place:
     def _client(self, context: Context) -> Client:
         from service.client import Client
 
-        return Client(context.url, context.token, project=self.project or context.project)
+        project = self.project or context.project
+        return Client(context.url, context.token, project=project, patience_s=_PATIENCE_S)
 
 
 def spread(command: Callable[..., R]) -> Callable[..., R]:
     """`command` with every parameter that is a dataclass turned into one option for each of its fields."""
     own = inspect.signature(command, eval_str=True)
-    groups: dict[str, type] = {n: p.annotation for n, p in own.parameters.items() if is_dataclass(p.annotation)}
+    groups = {name: p.annotation for name, p in own.parameters.items() if _is_group(p.annotation)}
     options = {name: _parameters(group) for name, group in groups.items()}
 
     @functools.wraps(command)
@@ -78,7 +80,11 @@ def spread(command: Callable[..., R]) -> Callable[..., R]:
     return spread_out
 
 
-def _parameters(group: type) -> list[inspect.Parameter]:
+def _is_group(annotation: object) -> bool:
+    return isinstance(annotation, type) and is_dataclass(annotation)
+
+
+def _parameters(group: type[Any]) -> list[inspect.Parameter]:
     """The fields of a dataclass as parameters of a command."""
     hints = inspect.signature(group, eval_str=True).parameters
     kind = inspect.Parameter.KEYWORD_ONLY

@@ -1,4 +1,4 @@
-"""Commands that steer sweeps in a queue: queue, pause, cancel, extend, fork, delete."""
+"""Commands that steer sweeps in a queue: queue, pause, cancel, fork, delete."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=examples("tuneyard queue", "tuneyard queue --project vision --json"))(spread(queue))
     app.command(epilog=examples("tuneyard pause digits"))(spread(pause))
     app.command(epilog=examples("tuneyard cancel digits-20261122-0a1b2c"))(spread(cancel))
-    app.command(epilog=examples("tuneyard extend digits --max-trials 100"))(spread(extend))
     forks = (
         "tuneyard fork digits --set parameters.optimizer.init_args.lr.max=0.5",
         "tuneyard fork digits --name digits-wide --set budget.max_trials=50 --fresh",
@@ -88,17 +87,6 @@ def cancel(place: Place, sweep: NamedSweep) -> None:
     with place.server_only() as client:
         found = client.cancel(sweep)
     typer.echo(f"{found.id} is {found.state}" if found.state.is_over else f"{found.id} ends")
-
-
-def extend(
-    place: Place,
-    sweep: NamedSweep,
-    max_trials: Annotated[int, typer.Option(help="Trials in all, with those that it has.", min=1, max=10**6)],
-) -> None:
-    """Give a sweep more trials; one that is over goes on where it ended."""
-    with place.server_only() as client:
-        found = client.extend(sweep, max_trials)
-    typer.echo(f"{found.id} is {found.state}, with {max_trials:,} trials in all; watch it: tuneyard watch {found.id}")
 
 
 def fork(

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from service import settings
 from service.cli_place import Place, spread
 from service.cli_text import examples
 from service.errors import Fault, SpecError
@@ -21,7 +22,8 @@ def register(app: typer.Typer) -> None:
     creates = (
         "tuneyard token create laptop",
         "tuneyard token create nightly --role submitter --project vision --days 90",
-        "tuneyard token create first --user ada@example.org --role admin",
+        "tuneyard token create ada --user ada@example.org --role admin",
+        "tuneyard token create first --admin",
     )
     tokens.command(epilog=examples(*creates))(spread(create))
     tokens.command("list", epilog=examples("tuneyard token list", "tuneyard token list --json"))(spread(list_tokens))
@@ -35,11 +37,18 @@ def create(
     role: Annotated[Role | None, typer.Option(help="What it may do [default: all that you may]")] = None,
     user: Annotated[str | None, typer.Option(help="Whose it is; others' tokens are made by an admin.")] = None,
     days: Annotated[float | None, typer.Option(help="Days until it ends [default: never]", min=0.001, max=3660)] = None,
+    admin: Annotated[
+        bool, typer.Option("--admin", help="An admin's, straight into the database of the service of this machine.")
+    ] = False,
 ) -> None:
     """Make a token and print it, this once. Only its hash is kept.
 
-    With --role, it counts in --project, or in every project where none is given.
+    With --role, it counts in --project, or in every project where none is given. The first token of a service is made
+    with --admin where its database is: nobody can log in before.
     """
+    if admin:
+        _create_first(name, user, days)
+        return
     roles = None if role is None else {place.project or EVERY_PROJECT: role}
     if role is None and place.project is not None:
         raise SpecError([Fault("--project needs --role, which says what the token may do there", "--role")])
@@ -49,6 +58,18 @@ def create(
         )
     typer.echo(made.token)
     typer.echo(f"{made.id} of {made.user}; it is not shown again. Use it with: tuneyard login {client.url}", err=True)
+
+
+def _create_first(name: str, user: str | None, days: float | None) -> None:
+    import getpass
+
+    from service.first_token import first_token
+
+    owner = user or getpass.getuser()
+    typer.echo(first_token(settings.home(), name, owner, days))
+    typer.echo(
+        f"of {owner}, an admin of every project; it is not shown again. Use it with: tuneyard login URL", err=True
+    )
 
 
 def list_tokens(

@@ -91,8 +91,8 @@ def plot(found: Sequence[dict[str, Any]], by: By) -> Text | None:
         edge = label[0] if row == 0 else label[1] if row == _HEIGHT - 1 else ""
         text.append(f"{edge:>{margin}} │", style="dim")
         for column in range(_WIDTH):
-            i = cells.get((column, row))
-            text.append(" " if i is None else _mark(i), style="" if i is None else _COLOURS[i % len(_COLOURS)])
+            owner = cells.get((column, row), -1)
+            text.append(*((" ", "") if owner < 0 else (_mark(owner), _COLOURS[owner % len(_COLOURS)])))
         text.append("\n")
     ends = f"{'':>{margin}} 0{number(float(right)):>{_WIDTH}}"
     return text.append(f"{'':>{margin}} └{'─' * _WIDTH}\n{ends}  {_AXES[by]}", style="dim")
@@ -104,17 +104,17 @@ def page(found: Sequence[dict[str, Any]], by: By) -> str:
     for i, entry in enumerate(found):
         best, metric = entry.get("best") or {}, entry.get("metric") or {}
         value = "" if best.get("value") is None else number(best["value"])
-        texts = (entry["sweep_id"], entry["state"], f"{entry['search']}+{entry['scheduler']}", entry["epochs"],
-                 duration(entry["elapsed_s"]), metric.get("name", ""), value, parameters(best.get("params", {})))  # fmt: skip
+        search, params = f"{entry['search']}+{entry['scheduler']}", parameters(best.get("params", {}))
+        texts = (entry["sweep_id"], entry["state"], search, entry["epochs"], duration(entry["elapsed_s"]),
+                 metric.get("name", ""), value, params)  # fmt: skip
         cells = "".join(f"<td>{html.escape(str(text))}</td>" for text in texts)
         rows.append(f'<tr><td style="color:{_COLOURS[i % len(_COLOURS)]}">{_mark(i)}</td>{cells}</tr>')
     names = ("", "sweep", "state", "search", "epochs", "time", "metric", "best", "with")
     head = "".join(f"<th>{name}</th>" for name in names)
     style = "body{font:14px system-ui,sans-serif;margin:2em}td,th{text-align:left;padding:.2em 1em .2em 0}"
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Sweeps side by side</title><style>{style}</style>'
-        f"<h1>Sweeps side by side</h1><table><tr>{head}</tr>{''.join(rows)}</table>{_picture(found, by)}</html>\n"
-    )
+    title, drawn = "Sweeps side by side", f"<table><tr>{head}</tr>{''.join(rows)}</table>{_picture(found, by)}"
+    top = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{style}</style>'
+    return f"{top}<h1>{title}</h1>{drawn}</html>\n"
 
 
 def _picture(found: Sequence[dict[str, Any]], by: By) -> str:
@@ -130,15 +130,21 @@ def _picture(found: Sequence[dict[str, Any]], by: By) -> str:
     lines = []
     for i, points in curves.items():
         steps = [at(*points[0])]
-        for before, after in pairwise([*points, (right, points[-1][1])]):
+        for before, after in pairwise(points):
             steps += [at(after[0], before[1]), at(*after)]
         colour = _COLOURS[i % len(_COLOURS)]
-        lines.append(f'<polyline points="{" ".join(steps)}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        path = " ".join(steps)
+        lines.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
     metric = found[0]["metric"]
-    words = [(left, 14, f"best {metric['name']} so far ({metric['goal']})"), (5, 26, number(high)),
-             (5, height - 36, number(low)), (left, height - 16, f"0 to {number(float(right))} {_AXES[by]}")]  # fmt: skip
-    texts = "".join(f'<text x="{x}" y="{y}" font-size="12">{html.escape(text)}</text>' for x, y, text in words)
-    return f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}">{texts}{"".join(lines)}</svg>'
+    words = [
+        (left, 14, f"best {metric['name']} so far ({metric['goal']})"),
+        (5, 26, number(high)),
+        (5, height - 36, number(low)),
+        (left, height - 16, f"0 to {number(float(right))} {_AXES[by]}"),
+    ]
+    lines += [f'<text x="{x}" y="{y}" font-size="12">{html.escape(said)}</text>' for x, y, said in words]
+    drawn = "".join(lines)
+    return f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}">{drawn}</svg>'
 
 
 def _mark(i: int) -> str:
