@@ -13,7 +13,7 @@ from service.settings import variables
 from service.store import Store
 
 
-def first_token(home: Path, name: str, user: str, *, days: float | None = None, database: str | None = None) -> str:
+def first_token(home: Path, name: str, user: str, days: float | None = None, *, database: str | None = None) -> str:
     """A new token of an admin of every project, in `database`, else the one that `tuneyard serve` would use here.
 
     SpecError for a name that no user can have; StoreError where the database cannot be opened.
