@@ -34,7 +34,7 @@ from cluster.backend import (
     UnknownJobError,
 )
 
-STOP_WAIT_S: Final = 25  # what a driver needs at most to save its trials; Kubernetes gives 30 s in all
+STOP_WAIT_S: Final = 60  # a driver that is told to end waits for its trials' next reports
 TIMEOUT_S: Final = 20.0
 _POLL_S: Final = 0.3
 _KILL_S: Final = 4.0  # beyond the wait: until Ray has killed what would not end, and says so
@@ -49,6 +49,7 @@ _STATES: Final = {
 }
 _NO_FOLDER, _NO_COMMAND, _OF_SIGNAL = 126, 127, 128  # a shell's exit codes; a signal's number is added to the last
 _UNAUTHORIZED: Final = (401, 403)
+_TOO_EARLY: Final = "No available agent"  # its head has only just started
 _GATEWAY_ERRORS: Final = (502, 503, 504)
 
 
@@ -113,8 +114,9 @@ class RayJobsBackend:
             raise JobError(msg)
         answer = self._ask("POST", "/api/jobs/", json=self._submission(request))
         if answer.status_code != httpx2.codes.OK and "already exists" not in answer.text:
+            is_early = _TOO_EARLY in answer.text
             msg = f"the Ray at {self._url} refuses job {request.job_id}: {_last_line(answer.text)}"
-            raise JobError(msg)
+            raise PlaceLostError(msg) if is_early else JobError(msg)
         return self.status(request.job_id)
 
     def status(self, job_id: str) -> JobStatus:
@@ -145,7 +147,12 @@ class RayJobsBackend:
 
     def capacity(self) -> Capacity:
         """What all nodes that are alive have in sum."""
-        nodes = self._json("/api/v0/nodes?detail=1&limit=10000")["data"]["result"]["result"]
+        answer = self._json("/api/v0/nodes?detail=1&limit=10000")
+        try:
+            nodes = answer["data"]["result"]["result"]
+        except (KeyError, TypeError) as error:  # its own database does not answer
+            msg = f"the Ray at {self._url} does not know its nodes"
+            raise PlaceLostError(msg) from error
         totals = [node["resources_total"] for node in nodes if node["state"] == "ALIVE"]
         cpus, gpus = (sum(float(total.get(name, 0.0)) for total in totals) for name in ("CPU", "GPU"))
         return Capacity(cpus, gpus, len(totals))
@@ -163,7 +170,7 @@ class RayJobsBackend:
         environment = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": str(self._stop_wait_s), **added}
         reserved = {"entrypoint_num_cpus": request.cpu, "entrypoint_num_gpus": request.gpu}
         return {
-            "entrypoint": _entrypoint(request),
+            "entrypoint": entrypoint(request),
             "submission_id": request.job_id if request.attempt == 1 else f"{request.job_id}.{request.attempt}",
             "runtime_env": {"env_vars": environment, **({"pip": list(request.pip)} if request.pip else {})},
             "metadata": {**request.metadata, _JOB: request.job_id, _ATTEMPT: str(request.attempt)},
@@ -238,7 +245,7 @@ class _Attempt:
         return cls(about["submission_id"], int(attempt), about["entrypoint"], status)
 
 
-def _entrypoint(request: JobRequest) -> str:
+def entrypoint(request: JobRequest) -> str:
     """The shell line for the job: its folder, its environment, and what happens when a signal kills it."""
     folder, program, command = shlex.quote(request.folder), shlex.quote(request.argv[0]), shlex.join(request.argv)
     absent = _give_up(f"the working directory {request.folder} does not exist", _NO_FOLDER)

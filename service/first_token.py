@@ -13,12 +13,12 @@ from service.settings import variables
 from service.store import Store
 
 
-def first_token(home: Path, name: str, user: str, days: float | None = None) -> str:
-    """A new token of an admin of every project, in the database that `tuneyard serve` would use here.
+def first_token(home: Path, name: str, user: str, days: float | None = None, *, database: str | None = None) -> str:
+    """A new token of an admin of every project, in `database`, else the one that `tuneyard serve` would use here.
 
     SpecError for a name that no user can have; StoreError where the database cannot be opened.
     """
-    settings = settings_of(home, {}, {key: text for key, text in variables().items() if key == "database"})
+    settings = settings_of(home, {"database": database or variables().get("database")}, {})
     store = Store.open(settings.database_url)
     try:
         expires_at = None if days is None else time.time() + days * 86_400

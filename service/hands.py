@@ -20,7 +20,7 @@ class Hands:
         self._busy: dict[str, Future[None]] = {}
 
     def start(self, key: str, work: Callable[[], None]) -> None:
-        """Have `work` done, unless something for `key` still is. What it raises is logged; the next pass tries again."""
+        """Have `work` done, unless something for `key` still is. What it raises is logged; a later pass retries."""
         with self._lock:
             if not self.is_busy(key):
                 self._busy[key] = self._pool.submit(_logged, key, work)

@@ -130,4 +130,5 @@ class Notifier:
 
 def wait_s(failures: int, chance: float) -> float:
     """How long to wait after the `failures`-th failure in a row; `chance` in [0, 1) spreads it by a fifth."""
-    return min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (failures - 1)) * (0.9 + 0.2 * chance)
+    longest = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** (failures - 1))
+    return float(longest) * (0.9 + 0.2 * chance)

@@ -22,7 +22,7 @@ def auth_settings(kind: str, variables: Mapping[str, str]) -> AuthSettings:
         _need(variables, _OIDC, kind)
         shared = _roles(variables)
         issuer, audience, jwks_url = (variables[name] for name in _OIDC)
-        claims = {
+        claims: dict[str, Any] = {
             name: variables[f"oidc_{name}"] for name in ("user_claim", "roles_claim") if f"oidc_{name}" in variables
         }
         return AuthSettings("oidc", oidc=OidcSettings(issuer, audience, jwks_url, **claims, **shared))
@@ -30,7 +30,8 @@ def auth_settings(kind: str, variables: Mapping[str, str]) -> AuthSettings:
         _need(variables, ("proxy_trusted",), kind)
         trusted = tuple(variables["proxy_trusted"].replace(",", " ").split())
         names = ("user_header", "groups_header")
-        headers = {name: variables[f"proxy_{name}"].lower() for name in names if f"proxy_{name}" in variables}
+        given = {name: variables.get(f"proxy_{name}") for name in names}
+        headers: dict[str, Any] = {name: text.lower() for name, text in given.items() if text is not None}
         return AuthSettings("proxy", proxy=ProxySettings(trusted, **headers, **_roles(variables)))
     return AuthSettings("none" if kind == "none" else "token")
 

@@ -10,6 +10,7 @@ from cluster.backend import Backend, JobStatus
 from service.lifecycle import Event, JobLost, JobSeen
 from service.records import State, SweepRecord
 from service.sweeps import Sweep, sweeps_folder
+from service.tuning.tracking_cursor import read_cursor
 
 
 def look(home: Path, backend: Backend, sweeps: Iterable[SweepRecord]) -> list[tuple[SweepRecord, Event]]:
@@ -37,4 +38,11 @@ def event_of(home: Path, sweep: SweepRecord, status: JobStatus | None) -> Event 
 
 
 def _progress(home: Path, sweep_id: str) -> dict[str, Any] | None:
-    return Sweep(sweeps_folder(home) / sweep_id).progress()
+    """The driver's newest word, and which run in MLflow its tracker has made of the sweep."""
+    folder = sweeps_folder(home) / sweep_id
+    said = Sweep(folder).progress()
+    if said is None:
+        return None
+    cursor = read_cursor(folder)
+    run = {"experiment_id": cursor.experiment_id, "run_id": cursor.run_id} if cursor.run_id else {}
+    return {**said, "tracking": {**(said.get("tracking") or {}), **run}}

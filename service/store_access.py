@@ -27,7 +27,7 @@ class Access:
 
         def work(connection: sa.Connection) -> None:
             row = {"name": name, "created_at": self._database.now(connection)}
-            connection.execute(self._database.insert_new(projects), row)
+            self._database.insert_new(connection, projects, row)
 
         self._database.write(work)
 
@@ -99,7 +99,7 @@ class Access:
         def work(connection: sa.Connection) -> CodePackage:
             now = self._database.now(connection)
             row = {"digest": digest, "project": project, "size_bytes": size_bytes, "created_at": now}
-            connection.execute(self._database.insert_new(packages), row)
+            self._database.insert_new(connection, packages, row)
             is_it = (packages.c.digest == digest) & (packages.c.project == project)
             return package_of(connection.execute(sa.select(packages).where(is_it)).one())
 

@@ -11,7 +11,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
@@ -51,12 +51,14 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = _parsed(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self._reading = _engine(self.url, size=READERS)
-        self._writing = _engine(self.url, size=1) if self.is_sqlite else self._reading
+        engine = _engine(self.url, size=READERS)
+        # What is read belongs together: one moment's state, not what each statement finds.
+        self._reading = engine if self.is_sqlite else engine.execution_options(isolation_level="REPEATABLE READ")
+        self._writing = _engine(self.url, size=1) if self.is_sqlite else engine
         self._wanted: queue.SimpleQueue[_Wanted | None] = queue.SimpleQueue()
         self._lock, self._is_closed = threading.Lock(), False
         self._writer: threading.Thread | None = None
-        self._inserts: dict[str, sqlite.Insert | postgresql.Insert] = {}
+        self._inserts: dict[str, sa.Executable] = {}
 
     def close(self) -> None:
         """Finish what was begun, and let go of the database."""
@@ -74,26 +76,27 @@ class Database:
         """An insert that knows what to do about conflicts."""
         return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
 
-    def insert_new(self, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
-        """An insert that does nothing where there is a row of the same key."""
+    def insert_new(self, connection: sa.Connection, table: sa.Table, row: Mapping[str, Any]) -> bool:
+        """Whether there was no row of the same key, and is one now."""
         if table.name not in self._inserts:
-            self._inserts[table.name] = self.insert(table).on_conflict_do_nothing()
-        return self._inserts[table.name]
+            first = next(iter(table.primary_key))
+            self._inserts[table.name] = self.insert(table).on_conflict_do_nothing().returning(first)
+        return connection.execute(self._inserts[table.name], dict(row)).first() is not None
 
     def read(self, work: Work[Answer]) -> Answer:
         """What `work` finds in one snapshot of the database."""
+        self._check_open()
         with plain_errors(), self._reading.connect() as connection:
             return work(connection)
 
     def write(self, work: Work[Answer]) -> Answer:
         """What `work` returns, once its changes are durable; an error of its own undoes them, alone."""
         if not self.is_sqlite:
+            self._check_open()
             return self._write_alone(work)
         answer: Future[Answer] = Future()
         with self._lock:
-            if self._is_closed:
-                msg = "the store is closed"
-                raise StoreUnavailableError(msg)
+            self._check_open()
             if self._writer is None:
                 self._writer = threading.Thread(target=self._write_all, name="store", daemon=True)
                 self._writer.start()
@@ -123,6 +126,11 @@ class Database:
         """
         if not self.is_sqlite:
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(7083552, :what)"), {"what": what})
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            msg = "the store is closed"
+            raise StoreUnavailableError(msg)
 
     def _write_alone(self, work: Work[Answer]) -> Answer:
         with plain_errors():

@@ -117,7 +117,7 @@ class Events:
         def work(connection: sa.Connection) -> None:
             row = {"event_number": event_number, "webhook_id": webhook_id, "attempts": 0, "error": ""}
             now = self._database.now(connection)
-            connection.execute(self._database.insert_new(deliveries), {**row, "next_at": now})
+            self._database.insert_new(connection, deliveries, {**row, "next_at": now})
 
         self._database.write(work)
 

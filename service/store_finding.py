@@ -17,6 +17,11 @@ from service.store_schema import specs, sweeps
 _SHOWN: Final = 5
 _COMPARED: Final = 200  # ids among which a typing mistake looks for what was meant
 _ESCAPE: Final = "\\"
+# Built once: building one takes longer than running it.
+_PROJECT_OF: Final = sa.select(sweeps.c.project).where(sweeps.c.id == sa.bindparam("id"))
+_ROW: Final = sa.select(*SWEEP_COLUMNS).where(sweeps.c.id == sa.bindparam("id"))
+_ROW_TO_CHANGE: Final = _ROW.with_for_update()
+_SPEC: Final = sa.select(specs.c.spec).where(specs.c.sweep_id == sa.bindparam("id"))
 
 
 class Filters(TypedDict, total=False):
@@ -38,13 +43,13 @@ def find_id(connection: sa.Connection, text: str, projects: frozenset[str] | Non
 
     SweepNotFoundError says what there is instead; of other projects it says nothing.
     """
-    ids = within(sa.select(sweeps.c.id), projects)
-    newest = ids.order_by(sweeps.c.created_at.desc(), sweeps.c.id.desc())
-    exact = connection.scalar(ids.where(sweeps.c.id == text)) or connection.scalar(
-        newest.where(sweeps.c.name == text).limit(1)
-    )
-    if exact is not None:
-        return str(exact)
+    project = connection.scalar(_PROJECT_OF, {"id": text})
+    if project is not None and (projects is None or project in projects):
+        return text
+    newest = within(sa.select(sweeps.c.id), projects).order_by(sweeps.c.created_at.desc(), sweeps.c.id.desc())
+    named = connection.scalar(newest.where(sweeps.c.name == text).limit(1))
+    if named is not None:
+        return str(named)
     begins = sweeps.c.id.like(_escaped(text) + "%", escape=_ESCAPE)
     found = list(connection.scalars(newest.where(begins).limit(_SHOWN + 1))) if text else []
     if len(found) == 1:
@@ -60,9 +65,8 @@ def find_id(connection: sa.Connection, text: str, projects: frozenset[str] | Non
 
 def read_sweep(connection: sa.Connection, sweep_id: str, *, for_change: bool = False) -> SweepRecord:
     """The sweep of this very id, with its spec; for a change, nobody else changes it until the transaction is over."""
-    query = sa.select(*SWEEP_COLUMNS).where(sweeps.c.id == sweep_id)
-    row = connection.execute(query.with_for_update() if for_change else query).mappings().one_or_none()
-    spec = connection.scalar(sa.select(specs.c.spec).where(specs.c.sweep_id == sweep_id))
+    row = connection.execute(_ROW_TO_CHANGE if for_change else _ROW, {"id": sweep_id}).mappings().one_or_none()
+    spec = connection.scalar(_SPEC, {"id": sweep_id})
     if row is None or spec is None:
         msg = f"no sweep {sweep_id!r}"
         raise SweepNotFoundError(msg)

@@ -83,7 +83,7 @@ class Sweeps:
         key, body_digest = given
         mine = {"project": new.project, "owner": new.owner, "key": key}
         row = {**mine, "body_digest": body_digest, "sweep_id": new.id, "created_at": now}
-        if connection.execute(self._database.insert_new(keys), row).rowcount:
+        if self._database.insert_new(connection, keys, row):
             return None
         first = connection.execute(_KEY, mine).one()
         if first.body_digest != body_digest:

@@ -67,7 +67,7 @@ class Served:
 
     def token(self, user: str = "ada") -> str:
         """A first token, for an admin of every project."""
-        return first_token(self.home, "first", user)
+        return first_token(self.home, "first", user, database=self._environment.get("TUNEYARD_DATABASE"))
 
     def client(self, token: str | None = None) -> Client:
         """A client of it."""

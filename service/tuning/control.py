@@ -19,7 +19,7 @@ class Control:
     """`max_concurrent_trials`: how many may run at once from now on, at least one; None leaves it to the sweep file.
 
     `max_trials`: how many configurations the sweep may try in all; only more than before has an effect.
-    `pause`: the trials save with their next report, and the driver ends then. Whoever starts the next one takes it back.
+    `pause`: trials save with their next report, and the driver ends then. Whoever starts the next one takes it back.
     """
 
     max_concurrent_trials: int | None = None

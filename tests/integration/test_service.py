@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import socket
 import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -27,7 +30,10 @@ CANARY = "c4n4ry-in-the-environment"
 def served(tmp_path: Path) -> Iterator[Served]:
     home = tmp_path / "home"
     secret = {"AWS_SECRET_ACCESS_KEY": CANARY}
-    with Served(home, "--cluster", "local", "--auth", "token", environment=secret) as found:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    pages = ("--mlflow", "start", "--mlflow-port", port)
+    with Served(home, "--cluster", "local", "--auth", "token", *pages, environment=secret) as found:
         yield found
     ray_head.end(home / "ray")
 
@@ -50,6 +56,7 @@ def test_two_people_submit_and_all_of_it_finishes_although_the_service_is_killed
     with served.client(tokens["ada"]) as client:
         for sweep in sweeps.values():
             assert wait_for(client, sweep, State.COMPLETED).trial_hours > 0
+        assert_is_shown_in_mlflow(client.sweep(sweeps["bob"]))
         kinds = [event.kind for event in client.events(sweeps["ada"]).items]
     assert [kinds[0], kinds[-1]] == ["submitted", "finished"]
     assert "improved" in kinds
@@ -59,6 +66,24 @@ def test_two_people_submit_and_all_of_it_finishes_although_the_service_is_killed
     for token in tokens.values():
         assert token.rsplit("_", 1)[1] not in served.log
     assert CANARY not in served.log
+
+
+def assert_is_shown_in_mlflow(sweep: Sweep) -> None:
+    """MLflow's pages, which were killed with the service and came back with it, have the run that is linked to."""
+    assert sweep.mlflow_url is not None
+    server, _, run = sweep.mlflow_url.partition("/#/experiments/")
+    experiment, _, run_id = run.partition("/runs/")
+    deadline = time.monotonic() + 90
+    while True:
+        try:
+            with urlopen(f"{server}/api/2.0/mlflow/runs/get?run_id={run_id}", timeout=20) as answer:  # noqa: S310  # our own
+                found = json.load(answer)["run"]
+            break
+        except OSError:
+            assert time.monotonic() < deadline, "MLflow's pages do not come up"
+            time.sleep(0.5)
+    assert found["info"]["experiment_id"] == experiment
+    assert sweep.id in str(found["data"]["tags"])
 
 
 def runs_in_mlflow(home: Path) -> dict[str, int]:

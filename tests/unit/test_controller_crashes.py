@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,7 @@ def is_gone(world: World, sweep: str) -> bool:
 
 
 @pytest.fixture
-def lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Fate], dict[str, Any]]]:
+def lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Fate], dict[str, Any]]:
     numbers = itertools.count()
     real = {step: getattr(*step) for step in STEPS}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -109,8 +110,8 @@ def test_the_address_that_was_checked_is_the_one_that_is_called(monkeypatch: pyt
         raise ConnectionRefusedError
 
     found = lambda *_a, **_k: [(2, 1, 6, "", (next(answers), 80))]  # noqa: E731  # a resolver that changes its mind
-    monkeypatch.setattr(notify_send.socket, "getaddrinfo", found)
-    monkeypatch.setattr(notify_send.socket, "create_connection", connect)
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    monkeypatch.setattr(socket, "create_connection", connect)
     with pytest.raises(UndeliveredError, match="ConnectionRefusedError"):
         send(parcel("http://hook.example/"), 0)
     assert called == [("93.184.216.34", 80)]
@@ -134,14 +135,14 @@ def test_hostile_urls_are_refused_before_anything_is_connected_to(url: str, monk
     def never(*_: object, **__: object) -> None:
         pytest.fail("it connected")
 
-    monkeypatch.setattr(notify_send.socket, "create_connection", never)
+    monkeypatch.setattr(socket, "create_connection", never)
     with pytest.raises(UndeliveredError):
         send(parcel(url), 0)
 
 
 def test_one_private_address_among_public_ones_is_enough_to_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
     both = [(2, 1, 6, "", (address, 80)) for address in ("93.184.216.34", "10.0.0.1")]
-    monkeypatch.setattr(notify_send.socket, "getaddrinfo", lambda *_a, **_k: both)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_a, **_k: both)
     with pytest.raises(ForbiddenAddressError, match=r"10\.0\.0\.1.*TUNEYARD_WEBHOOK_NETWORKS"):
         reachable("http://two.example/")
 
