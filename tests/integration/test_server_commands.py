@@ -19,7 +19,7 @@ import pytest
 
 from cluster.backend import JobState
 from service import cli, contexts
-from service.lifecycle import JobSeen
+from service.lifecycle import JobSeen, Pause
 from service.records import Quota, Role
 from service.sweeps import create, new_id
 from service.tuning.sweep_folder import Job
@@ -219,6 +219,8 @@ def test_list_and_show_are_those_of_this_machine(finished: str, tuneyard: Comman
     row = next(line for line in said.out.splitlines() if line.startswith(finished))
     assert row.split()[1:5] == ["completed", "12/60", "val_acc", "0.97"]
     assert "there are no sweeps under" in tuneyard("list", "--server", "local").out
+    assert finished in tuneyard("list", "--mine", "--state", "completed").out
+    assert finished not in tuneyard("list", "--state", "running", "--state", "failed").out
     assert json.loads(tuneyard("list", "--json").out)[0].keys() > {"sweep_id", "state", "best", "owner"}
 
     shown = tuneyard("show", "finished", "--trials", "5")
@@ -287,6 +289,22 @@ def test_the_first_token_is_made_where_the_database_is(tuneyard: Command, tmp_pa
     with served(tmp_path / "local", "token") as mine:
         found = mine.store.tokens("root@example.org")
     assert [token.roles for token in found] == [{"*": Role.ADMIN}]
+
+
+def test_what_others_have_written_does_not_steer_the_terminal(
+    server: Served, tuneyard: Command, sweep_file: Path
+) -> None:
+    sweep_id = tuneyard("submit", str(sweep_file), "--name", "hostile").out.strip()
+    evil = "\x1b]0;owned\x07"
+    best = {"trial": 0, "epoch": 1, "value": 1.0, "params": {evil: evil}}
+    server.runs(
+        sweep_id, {"sweep_id": evil, "reason": evil, "best": best, "metric": {"name": evil, "goal": "minimize"}}
+    )
+    server.acts(sweep_id, Pause(), JobSeen(1, JobState.STOPPED))
+    for command in ("watch", "list", "show", "queue"):
+        said = tuneyard(*([command, sweep_id] if command in ("watch", "show") else [command]))
+        assert "\x1b" not in said.out + said.err
+    assert "\x1b" not in tuneyard("compare", sweep_id, "finished").out
 
 
 def test_what_is_not_there(tuneyard: Command) -> None:
