@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Path, Query, Response
 
 from service.api_guard import Asking, Caller, router
-from service.api_models import (
+from service.api_models_access import (
     AuditPage,
     CreateProject,
     CreateToken,

@@ -34,6 +34,8 @@ from service.api_models import (
     Sweep,
     SweepPage,
     SweepSummary,
+)
+from service.api_models_access import (
     WhoAmI,
 )
 from service.client_access import Access

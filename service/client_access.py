@@ -7,12 +7,11 @@ from dataclasses import asdict
 from typing import Literal
 from urllib.parse import quote
 
-from service.api_models import (
+from service.api_models import PackageAnswer, PackageList
+from service.api_models_access import (
     AuditPage,
     NewToken,
     NewWebhook,
-    PackageAnswer,
-    PackageList,
     ProjectAnswer,
     ProjectList,
     QuotaAnswer,

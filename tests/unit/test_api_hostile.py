@@ -12,11 +12,14 @@ from typing import Any, Final
 import pytest
 
 from service.plugins import find, names
-from tests.hostile import MARK, Attack, attacks, hostile_zips
+from tests.hostile import MARK, Attack, attacks
+from tests.hostile_zips import hostile_zips
 from tests.serving import Served, serving
 
-NEVER: Final = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "pickle.find_class",
-                "marshal.loads", "ctypes.dlopen", "socket.connect", "socket.bind", "urllib.Request", "exec")  # fmt: skip
+NEVER: Final = (
+    "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "pickle.find_class", "marshal.loads",
+    "ctypes.dlopen", "socket.connect", "socket.bind", "urllib.Request", "exec",
+)  # fmt: skip
 CHANGES: Final = (
     "os.remove",
     "os.rename",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import schemathesis
@@ -67,7 +68,7 @@ def test_every_operation_keeps_to_its_schema(
         suppress_health_check=list(HealthCheck),
     )
     @given(case=cases, is_known=booleans())
-    def holds(case: schemathesis.Case, is_known: bool) -> None:  # noqa: FBT001  # hypothesis calls it by name
+    def holds(case: schemathesis.Case[Any], is_known: bool) -> None:  # noqa: FBT001  # hypothesis calls it by name
         if is_known and "sweep" in case.path_parameters:
             case.path_parameters["sweep"] = "minimal"
         case.call_and_validate(headers=served.as_("operator"), checks=CHECKS)
