@@ -111,6 +111,7 @@ def fork(
             return
         made = client.fork(sweep, overrides=overrides or (), name=name, keep_results=not fresh)
     typer.echo(made.id)
+    typer.echo(f"queued on {client.url}; watch it with: tuneyard watch {made.id}", err=True)
 
 
 def delete(

@@ -75,7 +75,7 @@ def submit(
 
 
 def _watch(client: Client, sweep_id: str, file: str, watching: Watching) -> None:
-    from service.remote_sweeps import follow
+    from service.remote_sweeps import follow, standing
 
     if watching.as_json and not (watching.follow or watching.wait):
         typer.echo(client.sweep(sweep_id).model_dump_json())
@@ -83,21 +83,13 @@ def _watch(client: Client, sweep_id: str, file: str, watching: Watching) -> None
     if not watching.follow:
         typer.echo(sweep_id, err=watching.as_json)
     if not (watching.follow or watching.wait):
-        sys.stderr.write(f"{_standing(client, sweep_id)}; watch it with: tuneyard watch {sweep_id}\n")
+        sys.stderr.write(f"queued {standing(client, sweep_id)}; watch it with: tuneyard watch {sweep_id}\n")
         return
     try:
         code = follow(client, sweep_id, as_json=watching.as_json, quiet=watching.wait)
     except SpecError as error:  # what the sweep's first worker found
         raise SpecError([replace(fault, file=file) for fault in error.faults]) from error
     raise typer.Exit(code)
-
-
-def _standing(client: Client, sweep_id: str) -> str:
-    """Where in the queue a sweep is, and why."""
-    entry = next((entry for entry in client.queue() if entry.sweep_id == sweep_id), None)
-    if entry is None or entry.position is None:
-        return f"queued on {client.url}"
-    return f"queued on {client.url} as number {entry.position}: {entry.reason}"
 
 
 def _note_what_stays(package: Package | None) -> None:

@@ -67,6 +67,14 @@ def progress(sweep: SweepSummary) -> dict[str, Any]:
     return {**sweep.progress, "sweep_id": sweep.id, "state": str(sweep.state), "reason": said}
 
 
+def standing(client: Client, sweep_id: str) -> str:
+    """Where a sweep is in the queue of its server, and why it waits."""
+    entry = next((entry for entry in client.queue() if entry.sweep_id == sweep_id), None)
+    if entry is None or entry.position is None:
+        return f"on {client.url}"
+    return f"on {client.url}, number {entry.position} in the queue: {entry.reason}"
+
+
 def follow(client: Client, sweep_id: str, *, as_json: bool, quiet: bool = False) -> int:
     """Show a sweep until it is over or paused; returns the exit code that `tuneyard run` would have.
 
@@ -75,7 +83,7 @@ def follow(client: Client, sweep_id: str, *, as_json: bool, quiet: bool = False)
     shown = None if quiet else view(as_json=as_json)
     try:
         if shown is not None:
-            shown.note(f"{sweep_id} on {client.url}")
+            shown.note(f"{sweep_id} {standing(client, sweep_id)}")
         over = client.wait(sweep_id, watch=lambda found: _show(shown, found), away_s=AWAY_S)
     except KeyboardInterrupt:
         sys.stderr.write(f"{sweep_id} goes on; look again with: tuneyard watch {sweep_id}\n")

@@ -13,13 +13,14 @@ from pathlib import Path
 import uvicorn
 
 from cluster.backend import JobState
+from cluster.local import build
 from service.api import create_app
 from service.api_service import Service
 from service.auth import Authenticator, AuthSettings, Mode, issue
 from service.lifecycle import Event, JobSeen, Placed
 from service.records import Role, SweepRecord
 from service.store import Store
-from service.sweeps import create
+from service.sweeps import create, sweeps_folder
 from service.tuning.sweep_folder import Job
 from tests.integration.synthetic_sweep import Synthetic, records, write_ledger
 
@@ -71,7 +72,8 @@ class Served:
 def served(home: Path, mode: Mode = "none", port: int = 0) -> Iterator[Served]:
     """A server over the data folder `home`, until the block ends."""
     store = Store.open(f"sqlite:///{home / 'service.db'}")
-    service = Service(store, home, Authenticator(AuthSettings(mode), store))
+    backend = build(str(sweeps_folder(home)))  # says what this machine has; nothing is started on it
+    service = Service(store, home, Authenticator(AuthSettings(mode), store), backend=backend)
     listener = socket.create_server(("127.0.0.1", port))
     config = uvicorn.Config(create_app(service), log_level="warning", timeout_graceful_shutdown=2)
     server = uvicorn.Server(config)

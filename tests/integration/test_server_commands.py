@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import pytest
 from cluster.backend import JobState
 from service import cli, contexts
 from service.lifecycle import JobSeen
-from service.records import Role
+from service.records import Quota, Role
 from service.sweeps import create, new_id
 from service.tuning.sweep_folder import Job
 from tests.integration.served import Served, served
@@ -119,6 +120,15 @@ def test_submit_prints_the_id_for_scripts_and_the_rest_for_people(
     assert "stay behind: data" in said.err
     record = server.store.sweep(sweep_id, None)
     assert (record.priority, record.spec["budget"]["max_trials"]) == (5, 7)
+
+
+def test_why_a_sweep_waits(server: Served, tuneyard: Command, sweep_file: Path) -> None:
+    server.store.set_quota("user", "local", Quota(running_sweeps=1))
+    server.runs(tuneyard("submit", str(sweep_file), "--name", "first").out.strip())
+    said = tuneyard("submit", str(sweep_file), "--name", "second")
+    server.store.set_quota("user", "local", Quota())
+    assert re.search(r"number \d+ in the queue: local may run 1 sweep at once", said.err)
+    assert "CPUs" in tuneyard("queue").out
 
 
 def test_submit_and_follow_shows_what_run_shows(server: Served, tuneyard: Command, sweep_file: Path) -> None:
