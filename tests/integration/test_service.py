@@ -102,3 +102,22 @@ def wait_for(client: Client, sweep_id: str, state: State, timeout_s: float = 240
         assert not found.state.is_over, f"{found.state}: {found.reason}"
         assert time.monotonic() < deadline, f"{found.state}: {found.reason}"
         time.sleep(0.3)
+
+
+@pytest.mark.slow
+def test_a_ray_that_is_lost_comes_again_and_its_sweep_goes_on(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    try:
+        with Served(home, "--cluster", "local") as served, served.client() as client:
+            sweep = client.submit(RECIPE, overrides=[*SMALL, "budget.max_trials=4"]).id
+            wait_for(client, sweep, State.RUNNING)
+            first = ray_head.read(home / "ray")
+            assert first is not None
+            ray_head.end(home / "ray")
+            found = wait_for(client, sweep, State.COMPLETED)
+            second = ray_head.read(home / "ray")
+            assert second is not None
+            assert (second.pid, found.attempt) != (first.pid, 1)
+            assert found.progress["trials"]["completed"] == 4
+    finally:
+        ray_head.end(home / "ray")
