@@ -166,8 +166,6 @@ class Controller:
     def _tell(self, sweep: SweepRecord) -> None:
         try:
             self.placement.tell(sweep)
-        except FileNotFoundError:
-            return  # its folder comes with its submission
         except OSError as error:
             log.warning("%s could not be told its share: %s", sweep.id, error)
 

@@ -73,6 +73,7 @@ def assert_is_shown_in_mlflow(sweep: Sweep) -> None:
     assert sweep.mlflow_url is not None
     server, _, run = sweep.mlflow_url.partition("/#/experiments/")
     experiment, _, run_id = run.partition("/runs/")
+    assert run_id, sweep.progress
     deadline = time.monotonic() + 90
     while True:
         try:
