@@ -32,9 +32,9 @@ def sweep(
     return SweepRecord(name, "default", owner, name, spec, queued_at=NOW - 100 + len(name), **changes)
 
 
-def running(name: str, owner: str = "ann", *, concurrency: int = 1, **changes: Any) -> SweepRecord:  # noqa: ANN401  # as above
-    placed = {"state": State.RUNNING, "concurrency": concurrency, "started_at": NOW - 50}
-    return replace(sweep(name, owner, **changes), **placed)
+def running(name: str, owner: str = "ann", *, concurrency: int = 1, most: int | None = None) -> SweepRecord:
+    waiting = sweep(name, owner, most=most)
+    return replace(waiting, state=State.RUNNING, concurrency=concurrency, started_at=NOW - 50)
 
 
 def plan(*sweeps: SweepRecord, capacity: Capacity = EIGHT, quotas: Mapping[tuple[str, str], Quota] | None = None,
@@ -184,7 +184,7 @@ def used_of(sweeps: Sequence[SweepRecord], grants: Mapping[str, int]) -> Counter
         trials = grants.get(one.id, one.concurrency if one.state is State.STOPPING else 0)
         wanted = demand(one)
         total.update({"running_sweeps": trials > 0, "concurrent_trials": trials})
-        total.update({"cpus": wanted.cpu * trials, "gpus": wanted.gpu * trials})  # type: ignore[dict-item]  # parts
+        total.update({"cpus": wanted.cpu * trials, "gpus": wanted.gpu * trials})
     return total
 
 
