@@ -10,11 +10,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import suppress
 from typing import Final
 
 from cluster.backend import JobError, PlaceLostError
 from service import lifecycle
 from service.ending import Endings
+from service.errors import SweepNotFoundError
 from service.hands import Hands
 from service.leadership import Leadership, NotLeadingError
 from service.lifecycle import (
@@ -33,7 +35,7 @@ from service.lifecycle import (
 from service.placement import Placement, RefusedError
 from service.queue import Capacity, allot
 from service.records import State, SweepRecord
-from service.sighting import look
+from service.sighting import look, without_words
 from service.store import Store
 
 log: Final = logging.getLogger(__name__)
@@ -50,6 +52,7 @@ class Controller:
         self._hands = hands or Hands()
         self._endings = Endings(placement)
         self._wake = threading.Event()
+        self._now = 0.0  # by the database's clock, at the beginning of the pass
         self.trouble = ""  # why the last pass came to nothing; empty when it did not
 
     def wake(self) -> None:
@@ -84,12 +87,13 @@ class Controller:
         """One pass."""
         if not self.leadership.take():
             return
+        self._now = self.store.now()
         sweeps = {sweep.id: sweep for sweep in self.store.unfinished()}
         try:
             self._hear(sweeps)
             self._allot(sweeps)
             self._note_trouble("")
-        except PlaceLostError as error:
+        except JobError as error:
             self._note_trouble(str(error))
         self._endings.forget_others(sweeps)
         for sweep in sweeps.values():
@@ -109,7 +113,7 @@ class Controller:
     def _allot(self, sweeps: dict[str, SweepRecord]) -> None:
         there = self.placement.backend.capacity()
         capacity = Capacity(there.cpus, there.gpus)
-        plan = allot(list(sweeps.values()), capacity, self.store.quotas(), self.store.usage(), self.store.now())
+        plan = allot(list(sweeps.values()), capacity, self.store.quotas(), self.store.usage(), self._now)
         for sweep_id, reason in plan.preempt.items():
             self._act(sweeps, sweeps[sweep_id], Preempted(reason))
         for sweep_id, concurrency in plan.grants.items():
@@ -118,9 +122,15 @@ class Controller:
 
     def _act(self, sweeps: dict[str, SweepRecord], sweep: SweepRecord, event: Event) -> None:
         """Write what `event` makes of the sweep, where it makes anything of it."""
-        after, _ = lifecycle.step(sweep, event, sweep.updated_at)
+        try:
+            after, _ = lifecycle.step(sweep, event, self._now)
+        except Exception:  # its driver, or code of its user's, may have left any nonsense in its folder
+            log.exception("what the driver of %s says is passed over", sweep.id)
+            event = without_words(event)
+            after, _ = lifecycle.step(sweep, event, self._now)
         if after.version != sweep.version:
-            sweeps[sweep.id] = self.store.act(sweep.id, None, event, by=BY, lease=self.leadership.lease())
+            with suppress(SweepNotFoundError):  # deleted just now
+                sweeps[sweep.id] = self.store.act(sweep.id, None, event, by=BY, lease=self.leadership.lease())
 
     def _carry_out(self, sweep: SweepRecord, command: Command) -> None:
         match command:
@@ -156,8 +166,6 @@ class Controller:
     def _tell(self, sweep: SweepRecord) -> None:
         try:
             self.placement.tell(sweep)
-        except FileNotFoundError:
-            return  # its folder comes with its submission
         except OSError as error:
             log.warning("%s could not be told its share: %s", sweep.id, error)
 

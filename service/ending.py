@@ -28,7 +28,7 @@ class Endings:
         if wait_s <= CLEAN_END_S:
             return False
         began = self._asked.setdefault((record.id, record.attempt), self._clock())
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # it is told again with the next pass
             self._placement.tell(record, pause=True)
         return self._clock() - began < wait_s
 

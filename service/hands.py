@@ -8,6 +8,9 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
+from cluster.backend import JobError
+from service.errors import TuneyardError
+
 log: Final = logging.getLogger(__name__)
 
 
@@ -49,5 +52,7 @@ class OwnHands(Hands):
 def _logged(key: str, work: Callable[[], None]) -> None:
     try:
         work()
+    except (JobError, TuneyardError) as error:
+        log.warning("work on %s has to be tried again: %s", key, error)
     except Exception:
         log.exception("work on %s broke off; it is tried again", key)

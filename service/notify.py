@@ -18,7 +18,7 @@ log: Final = logging.getLogger(__name__)
 PERIOD_S: Final = 1.0
 FIRST_WAIT_S: Final = 5.0
 LONGEST_WAIT_S: Final = 3600.0
-TRIES: Final = 16  # over some nine hours
+TRIES: Final = 16  # over some six hours
 BATCH: Final = 100
 SENDERS: Final = 8  # receivers that may be slow at the same time
 

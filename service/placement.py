@@ -69,9 +69,11 @@ class Placement:
     def tell(self, record: SweepRecord, *, pause: bool = False) -> None:
         """Leave word for the driver: how many trials it may run at once and in all, and whether to pause.
 
-        FileNotFoundError where the sweep has no folder yet.
+        Nothing where the sweep has no folder: it comes with its submission, which leaves word, too.
         """
         folder = self._sweep(record.id).folder
+        if not folder.is_dir():
+            return
         asked = Control(record.concurrency or None, max_trials(record.spec), pause=pause)
         if read_control(folder) != asked:
             write_control(folder, asked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import pkgutil
 from collections.abc import Iterable
@@ -22,7 +23,12 @@ def names(folder: str) -> tuple[str, ...]:
     The folder is read once in a process.
     """
     package = importlib.import_module(f"service.tuning.{folder}")
-    found = {info.name for info in pkgutil.iter_modules(package.__path__) if not info.name.startswith("_")}
+    return _names(tuple(package.__path__))
+
+
+@functools.cache  # a service reads many sweep files, and a process keeps the plugins that it began with
+def _names(paths: tuple[str, ...]) -> tuple[str, ...]:
+    found = {info.name for info in pkgutil.iter_modules(paths) if not info.name.startswith("_")}
     return tuple(sorted(found))
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from cluster.backend import Backend, JobStatus
 from service.lifecycle import Event, JobLost, JobSeen
 from service.records import State, SweepRecord
 from service.sweeps import Sweep, sweeps_folder
+from service.tuning.sweep_folder import PROGRESS_FILE
 from service.tuning.tracking_cursor import read_cursor
+
+LARGEST_BYTES: Final = 2**20  # of a word that is listened to
 
 
 def look(home: Path, backend: Backend, sweeps: Iterable[SweepRecord]) -> list[tuple[SweepRecord, Event]]:
@@ -33,14 +38,32 @@ def event_of(home: Path, sweep: SweepRecord, status: JobStatus | None) -> Event 
     if not sweep.state.is_placed and status.state.is_over:
         return None
     said = _progress(home, sweep.id)
-    hours = None if said is None else said.get("trial_hours")
-    return JobSeen(status.attempt, status.state, said, status.message, hours)
+    return JobSeen(status.attempt, status.state, said, status.message, _hours(said or {}))
+
+
+def without_words(event: Event) -> Event:
+    """What was seen of the job alone: what the driver has left cannot be made sense of."""
+    match event:
+        case JobSeen():
+            return replace(event, progress=None, trial_hours=None)
+        case JobLost():
+            return replace(event, progress=None)
+        case _:
+            return event
+
+
+def _hours(said: Mapping[str, Any]) -> float | None:
+    hours = said.get("trial_hours")
+    return float(hours) if isinstance(hours, int | float) and 0 <= hours < float("inf") else None
 
 
 def _progress(home: Path, sweep_id: str) -> dict[str, Any] | None:
     """The driver's newest word, and which run in MLflow its tracker has made of the sweep."""
     folder = sweeps_folder(home) / sweep_id
-    said = Sweep(folder).progress()
+    said = None
+    with suppress(OSError):
+        if (folder / PROGRESS_FILE).stat().st_size <= LARGEST_BYTES:
+            said = Sweep(folder).progress()
     if said is None:
         return None
     cursor = read_cursor(folder)

@@ -11,7 +11,7 @@ from service.errors import SweepNotFoundError
 from service.plugins import nearest
 from service.records import State, SweepRecord
 from service.store_database import UnstorableError
-from service.store_rows import SWEEP_COLUMNS, sweep_of
+from service.store_rows import GLANCED_COLUMNS, SWEEP_COLUMNS, listed, sweep_of
 from service.store_schema import specs, sweeps
 
 _SHOWN: Final = 5
@@ -77,11 +77,11 @@ def page(
     connection: sa.Connection, projects: frozenset[str] | None, filters: Filters, limit: int, after: str | None
 ) -> tuple[list[SweepRecord], str | None]:
     """Up to `limit` sweeps, the newest first, and where the next page begins; None after the last."""
-    query = within(sa.select(*SWEEP_COLUMNS, sweeps.c.outline), projects).where(*_conditions(filters))
+    query = within(sa.select(*GLANCED_COLUMNS), projects).where(*_conditions(filters))
     if after is not None:
         query = query.where(sa.tuple_(sweeps.c.created_at, sweeps.c.id) < sa.tuple_(*_place(after)))
     query = query.order_by(sweeps.c.created_at.desc(), sweeps.c.id.desc()).limit(limit + 1)
-    found = [sweep_of(dict(row), row["outline"]) for row in connection.execute(query).mappings()]
+    found = [listed(row) for row in connection.execute(query)]
     more = f"{found[limit - 1].created_at!r}_{found[limit - 1].id}" if len(found) > limit else None
     return found[:limit], more
 

@@ -24,9 +24,16 @@ from service.records import (
 from service.store_schema import sweeps
 
 OUTLINE: Final = ("name", "metric", "metrics", "budget", "resources", "evaluation", "search", "scheduler")
+_LONG: Final = frozenset({"running", "rungs", "warnings", "faults"})
 _MOST_TEXT: Final = 2000  # of a description in the outline
 _SWEEP_FIELDS: Final = tuple(f.name for f in fields(SweepRecord) if f.name != "spec")
 SWEEP_COLUMNS: Final = tuple(sweeps.c[name] for name in _SWEEP_FIELDS)
+_ORDER: Final = tuple(f.name for f in fields(SweepRecord))
+_STATE, _WISH = _ORDER.index("state"), _ORDER.index("wish")
+# A record's fields in their order, with the spec's outline for the spec.
+OUTLINED_COLUMNS: Final = tuple(sweeps.c["outline" if name == "spec" else name] for name in _ORDER)
+# The same, with a glance at the progress for the progress.
+GLANCED_COLUMNS: Final = tuple(sweeps.c["glance" if c.name == "progress" else c.name] for c in OUTLINED_COLUMNS)
 
 
 def outline(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,10 +49,25 @@ def sweep_of(row: Mapping[str, Any], spec: Mapping[str, Any]) -> SweepRecord:
     return SweepRecord(**{**given, "state": State(row["state"]), "wish": Wish(row["wish"]), "spec": spec})
 
 
+def listed(row: sa.Row[Any]) -> SweepRecord:
+    """The record of a row that has `OUTLINED_COLUMNS` or `GLANCED_COLUMNS`."""
+    values = list(row)
+    values[_STATE], values[_WISH] = State(values[_STATE]), Wish(values[_WISH])
+    return SweepRecord(*values)
+
+
+def glance(progress: Mapping[str, Any]) -> dict[str, Any]:
+    """A progress without its running trials, rungs, warnings and faults, and without the parameters of the best."""
+    kept = {name: value for name, value in progress.items() if name not in _LONG}
+    best = kept.get("best")
+    return {**kept, "best": {k: v for k, v in best.items() if k != "params"}} if isinstance(best, dict) else kept
+
+
 def row_of(sweep: SweepRecord) -> dict[str, Any]:
     """The row of a record, without its spec."""
     row = {name: getattr(sweep, name) for name in _SWEEP_FIELDS}
-    return {**row, "state": sweep.state.value, "wish": sweep.wish.value, "outline": outline(sweep.spec)}
+    short = {"outline": outline(sweep.spec), "glance": glance(sweep.progress)}
+    return {**row, **short, "state": sweep.state.value, "wish": sweep.wish.value}
 
 
 def changed(before: SweepRecord, after: SweepRecord) -> dict[str, Any]:

@@ -88,6 +88,7 @@ sweeps: Final = sa.Table(
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("progress", Json, nullable=False),
     sa.Column("outline", Json, nullable=False),  # the spec without what makes it long: what lists and the queue need
+    sa.Column("glance", Json, nullable=False),  # the progress without what makes it long: what lists need
     sa.Index(None, "created_at", "id"),
     sa.Index(None, "project", "created_at", "id"),
     sa.Index(None, "project", "name"),

@@ -16,7 +16,7 @@ from service.store_database import Database, StoreError
 from service.store_events import About, tell
 from service.store_finding import Filters, find_id, page, read_sweep
 from service.store_leases import check, sweep_lease
-from service.store_rows import SWEEP_COLUMNS, changed, row_of, sweep_of
+from service.store_rows import OUTLINED_COLUMNS, changed, listed, row_of
 from service.store_schema import events, keys, leases, projects, specs, sweeps, usage
 from service.sweeps import new_id
 
@@ -112,23 +112,22 @@ class Sweeps:
         """A page, the newest first, and the `after` of the next one; None after the last.
 
         `spec` holds only its outline here: name, description, objectives, budget, resources, evaluation, search and
-        scheduler. UnstorableError where `after` is not one that a page gave.
+        scheduler; `progress` neither running trials, rungs, warnings and faults, nor the best one's parameters.
+        UnstorableError where `after` is not one that a page gave.
         """
         return self._database.read(lambda c: page(c, projects, filters, limit, after))
 
     def unfinished(self) -> list[SweepRecord]:
-        """Every sweep that a controller has something to do with, the oldest first; `spec` as in `sweeps`.
+        """Every sweep that a controller has something to do with, the oldest first.
 
-        All that are not over, and those that are to be removed.
+        All that are not over, and those that are to be removed; `spec` as in `sweeps`, `progress` whole.
         """
         query = (
-            sa.select(*SWEEP_COLUMNS, sweeps.c.outline)
+            sa.select(*OUTLINED_COLUMNS)
             .where(sweeps.c.state.not_in(_OVER) | (sweeps.c.wish == Wish.DELETE.value))
             .order_by(sweeps.c.created_at, sweeps.c.id)
         )
-        return self._database.read(
-            lambda c: [sweep_of(dict(row), row["outline"]) for row in c.execute(query).mappings()]
-        )
+        return self._database.read(lambda c: [listed(row) for row in c.execute(query)])
 
     def counts(self) -> dict[State, int]:
         """How many sweeps there are in each state."""

@@ -83,14 +83,6 @@ class Apart:
         return self._place.capacity()
 
 
-@pytest.fixture(scope="module")
-def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ray_head.RayHead]:
-    folder = tmp_path_factory.mktemp("ray")
-    yield ray_head.own(folder, cpus=2)
-    ray_head.end(folder)
-    assert ray_head.read(folder) is None
-
-
 @pytest.fixture(params=NAMES)
 def connect(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Backend]]:
     """A new connection to one and the same place, as another process would make it; its jobs are ended afterwards."""

@@ -73,6 +73,7 @@ def assert_is_shown_in_mlflow(sweep: Sweep) -> None:
     assert sweep.mlflow_url is not None
     server, _, run = sweep.mlflow_url.partition("/#/experiments/")
     experiment, _, run_id = run.partition("/runs/")
+    assert run_id, sweep.progress
     deadline = time.monotonic() + 90
     while True:
         try:
@@ -102,3 +103,22 @@ def wait_for(client: Client, sweep_id: str, state: State, timeout_s: float = 240
         assert not found.state.is_over, f"{found.state}: {found.reason}"
         assert time.monotonic() < deadline, f"{found.state}: {found.reason}"
         time.sleep(0.3)
+
+
+@pytest.mark.slow
+def test_a_ray_that_is_lost_comes_again_and_its_sweep_goes_on(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    try:
+        with Served(home, "--cluster", "local") as served, served.client() as client:
+            sweep = client.submit(RECIPE, overrides=[*SMALL, "budget.max_trials=4"]).id
+            wait_for(client, sweep, State.RUNNING)
+            first = ray_head.read(home / "ray")
+            assert first is not None
+            ray_head.end(home / "ray")
+            found = wait_for(client, sweep, State.COMPLETED)
+            second = ray_head.read(home / "ray")
+            assert second is not None
+            assert (second.pid, found.attempt) != (first.pid, 1)
+            assert found.progress["trials"]["completed"] == 4
+    finally:
+        ray_head.end(home / "ray")

@@ -6,12 +6,17 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
 
 from service.notify import FIRST_WAIT_S, LONGEST_WAIT_S, TRIES, Notifier, wait_s
 from service.notify_send import ForbiddenAddressError, Parcel, UndeliveredError
 from service.records import EventRecord, Webhook
+from service.store import Store
+from tests.controlled import World
+from tests.receiver import receiving
 
 SECRET = "canary-secret-0123456789"
 
@@ -117,3 +122,35 @@ def test_an_address_that_is_not_allowed_is_not_asked_again(pool: ThreadPoolExecu
 def test_waits_grow_to_an_hour() -> None:
     assert wait_s(1, 0.5) == FIRST_WAIT_S
     assert wait_s(99, 0.5) == LONGEST_WAIT_S
+
+
+def test_what_happens_to_a_sweep_reaches_those_who_asked_for_it(home: Path, pool: ThreadPoolExecutor) -> None:
+    world = World(home)
+    with receiving() as receiver:
+        world.store.add_webhook("default", receiver.url, ("started", "finished"), SECRET)
+        sweep = world.submit()
+        world.passes(2)
+        world.cluster.finishes(sweep)
+        world.passes()
+        notifier = Notifier(world.store, [ip_network("127.0.0.0/8")])
+        receiver.status = 503
+        notifier.turn(pool)
+        assert len(receiver.got) == 1  # it is down: the other one waits, too
+        receiver.status = 204
+        later = Notifier(Later(world.store), [ip_network("127.0.0.0/8")])
+        later.turn(pool)
+        told = [json.loads(body) for _, _, body in receiver.got[1:]]
+        assert [(entry["kind"], entry["sweep_id"]) for entry in told] == [("started", sweep), ("finished", sweep)]
+        assert later.turn(pool) == 0
+    world.store.close()
+
+
+class Later:
+    """The same store when waits are over."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.due_deliveries, self.delivered, self.failed = store.due_deliveries, store.delivered, store.failed
+
+    def now(self) -> float:
+        return self._store.now() + 2 * FIRST_WAIT_S

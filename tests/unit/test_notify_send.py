@@ -6,69 +6,22 @@ import hashlib
 import hmac
 import ipaddress
 import socket
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pytest
 
 from service import notify_send
 from service.notify_send import ForbiddenAddressError, Parcel, UndeliveredError, may_reach, reachable, send, signature
+from tests.receiver import Receiver, receiving
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 SECRET = "canary-secret-0123456789"
 
 
-class Receiver(ThreadingHTTPServer):
-    """A receiver that answers with `status` and remembers what came."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.status, self.drips = 200, False
-        self.got: list[tuple[str, dict[str, str], bytes]] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        server: Any = self.server
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        server.got.append((self.path, dict(self.headers), body))
-        if server.drips:
-            threading.Event().wait(0.3)
-            self.wfile.write(b"HTTP/1.1 200 OK\r\n")
-            for number in range(1000):
-                threading.Event().wait(0.05)
-                self.wfile.write(f"X-Slow-{number}: 1\r\n".encode())
-        self.send_response(server.status)
-        self.send_header("Location", f"{server.url}/elsewhere")
-        self.end_headers()
-
-    def handle(self) -> None:
-        try:
-            super().handle()
-        except OSError:
-            return
-
-    def log_message(self, *_: object) -> None:
-        return
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    server = Receiver()
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with receiving() as found:
+        yield found
 
 
 def parcel(url: str) -> Parcel:

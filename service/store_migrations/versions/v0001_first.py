@@ -34,7 +34,7 @@ def _make_sweeps() -> None:
     counts = [_count(name) for name in ("priority", "attempt", "failures", "concurrency", "version")]
     times = [_time(name) for name in ("trial_hours", "created_at", "updated_at", "queued_at")]
     later = [_time(name, nullable=True) for name in ("not_before", "started_at", "ended_at")]
-    long = [_text(name) for name in ("facts", "progress", "outline")]
+    long = [_text(name) for name in ("facts", "progress", "outline", "glance")]
     links = [sa.Column("code", sa.Text), sa.Column("forked_from", sa.Text)]
     marks = [sa.Column("is_preempted", sa.Boolean, nullable=False)]
     _table("sweeps", [_id("id")], [*words, *counts, *times, *later, *links, *marks, *long])
