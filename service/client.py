@@ -40,13 +40,15 @@ from service.api_models_access import (
 )
 from service.client_access import Access
 from service.client_http import PATIENCE_S, Call, Transport
-from service.errors import Fault, SpecError, SweepNotFoundError
+from service.errors import Fault, ServerError, SpecError, SweepNotFoundError
 from service.packages import Package, build
 from service.records import State
 from service.submission import prepare
 
 POLL_S: Final = 1.0
 PAGE: Final = 100
+TOO_MANY: Final = 429  # of HTTP, as is the next
+BROKEN: Final = 500
 _AT_REST: Final = (State.COMPLETED, State.FAILED, State.CANCELLED, State.PAUSED)
 
 
@@ -207,30 +209,42 @@ class Client:
         return self._http.get(LogAnswer, _log(sweep, trial), offset=offset)
 
     def follow_logs(self, sweep: str, *, trial: int | None = None, offset: int = 0) -> Iterator[str]:
-        """The log as it grows, from byte `offset` on, until nothing will follow."""
-        for message in self._http.follow(_log(sweep, trial), str(offset), follow=True):
-            piece = message.parsed(LogAnswer)
-            yield piece.text
-            if piece.is_complete:
-                return
+        """The log as it grows, from byte `offset` on (negative: from the end), until nothing will follow."""
+        for message in self._http.follow(_log(sweep, trial), offset=offset):
+            yield message.parsed(LogAnswer).text
 
     def events(self, sweep: str | None = None, *, after: int = 0) -> EventPage:
         """What happened, from behind event number `after` on: to one sweep, or to all that the caller may see."""
         return self._http.get(EventPage, "/events" if sweep is None else f"{_of(sweep)}/events", after=after)
 
     def follow_events(self, sweep: str | None = None, *, after: int = 0) -> Iterator[EventAnswer]:
-        """Events as they happen, without end, from behind event number `after` on; none twice, none left out."""
-        path = "/events" if sweep is None else f"{_of(sweep)}/events"
-        for message in self._http.follow(path, str(after), follow=True):
-            yield message.parsed(EventAnswer)
+        """Events as they happen, from behind event number `after` on; none twice, none left out.
 
-    def wait(self, sweep: str, *, watch: Callable[[Sweep], None] = lambda _: None) -> Sweep:
-        """Look at a sweep until it is over or paused; `watch` gets each look."""
+        Those of one sweep end with it; those of all sweeps never end.
+        """
+        path = "/events" if sweep is None else f"{_of(sweep)}/events"
+        for message in self._http.follow(path, after=after):
+            if message.id:  # `progress` has none
+                yield message.parsed(EventAnswer)
+
+    def wait(self, sweep: str, *, watch: Callable[[Sweep], None] = lambda _: None, away_s: float = 60.0) -> Sweep:
+        """Look at a sweep until it is over or paused; `watch` gets each look.
+
+        UnreachableError, or the last refusal, once the server has not answered for `away_s`.
+        """
+        seen_at = time.monotonic()
         while True:
-            found = self.sweep(sweep)
-            watch(found)
-            if found.state in _AT_REST:
-                return found
+            try:
+                found = self.sweep(sweep)
+            except ServerError as error:
+                is_away = error.status is None or error.status == TOO_MANY or error.status >= BROKEN
+                if not is_away or time.monotonic() - seen_at > away_s:
+                    raise
+            else:
+                seen_at = time.monotonic()
+                watch(found)
+                if found.state in _AT_REST:
+                    return found
             time.sleep(POLL_S)
 
     def queue(self) -> list[QueueEntry]:

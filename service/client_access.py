@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Literal
@@ -33,9 +32,9 @@ class Access:
         self._http = http
         self._project = project
 
-    def tokens(self) -> list[TokenAnswer]:
-        """The caller's tokens, the newest first; everybody's for an admin of every project."""
-        return self._http.get(TokenList, "/tokens").items
+    def tokens(self, *, everybody: bool = False) -> list[TokenAnswer]:
+        """The caller's tokens, the newest first; with `everybody` all of them, for an admin of every project."""
+        return self._http.get(TokenList, "/tokens", everybody=everybody or None).items
 
     def create_token(
         self,
@@ -48,7 +47,7 @@ class Access:
         """A new token, whose secret is shown this once; its roles never exceed the caller's, which are the default."""
         given = None if roles is None else {project: str(role) for project, role in roles.items()}
         body = {"name": name, "user": user, "roles": given, "expires_in_s": expires_in_s}
-        return self._http.ask(NewToken, Call("POST", "/tokens", body=body, key=secrets.token_hex(16)))
+        return self._http.ask(NewToken, Call("POST", "/tokens", body=body))
 
     def revoke_token(self, token_id: str) -> None:
         """End a token at once."""
@@ -60,7 +59,7 @@ class Access:
 
     def create_project(self, name: str) -> ProjectAnswer:
         """A new project."""
-        return self._http.ask(ProjectAnswer, Call("POST", "/projects", body={"name": name}, key=secrets.token_hex(16)))
+        return self._http.ask(ProjectAnswer, Call("POST", "/projects", body={"name": name}))
 
     def quotas(self) -> list[QuotaAnswer]:
         """The limits that bind the caller; all of them for an admin of every project."""
@@ -82,7 +81,7 @@ class Access:
     def add_webhook(self, url: str, kinds: Sequence[str], *, secret: str | None = None) -> NewWebhook:
         """Tell `url` of the project's events of these kinds, signed with a secret that is shown this once."""
         body = {"url": url, "kinds": list(kinds), "project": self._project, "secret": secret}
-        return self._http.ask(NewWebhook, Call("POST", "/webhooks", body=body, key=secrets.token_hex(16)))
+        return self._http.ask(NewWebhook, Call("POST", "/webhooks", body=body))
 
     def remove_webhook(self, webhook_id: str) -> None:
         """Tell it nothing any more."""

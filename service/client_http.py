@@ -26,12 +26,14 @@ PREFIX: Final = "/api/v1"
 TIMEOUT_S: Final = 30.0
 PATIENCE_S: Final = 15.0
 SILENCE_S: Final = 60.0  # of a stream, whose server sends something at least every 15 s
+END: Final = "end"  # the event after which nothing follows
 _FIRST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 5.0
 _LONGEST_ADVISED_S: Final = 60.0
 _NEVER_HEARD: Final = (429, 503)  # the server says that it did nothing
 _PERHAPS_HEARD: Final = (502, 504)
 _SENT_AT_MOST_ONCE: Final = ("POST", "PATCH")
+_LONGEST_TEXT: Final = 1000  # of what a server says went wrong; nothing that steers a terminal comes through
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
@@ -140,23 +142,25 @@ class Transport:
                 self._checked(response)
             yield messages(response.iter_bytes())
 
-    def follow(self, path: str, last_id: str | None = None, **query: object) -> Iterator[Message]:
-        """Server-sent events without end: where the stream breaks off, it is taken up again behind the last one.
+    def follow(self, path: str, **query: object) -> Iterator[Message]:
+        """Server-sent events up to `end`: where the stream breaks off, it is taken up again behind the last one.
 
-        It is given up once the server has been away for `patience_s`. The caller stops reading when it has enough.
+        It is given up once the server has been away for `patience_s`.
         """
+        last_id: str | None = None
         away_since: float | None = None
         while True:
             try:
                 with self.stream(path, last_id, **query) as stream:
+                    away_since = None
                     for message in stream:
-                        away_since = None
+                        if message.event == END:
+                            return
                         last_id = message.id or last_id
                         yield message
             except httpx2.TransportError as error:
-                now = time.monotonic()
-                away_since = now if away_since is None else away_since
-                if now - away_since > self.patience_s:
+                away_since = away_since or time.monotonic()
+                if time.monotonic() - away_since > self.patience_s:
                     self._raise_unreachable(error)
             except ServerError as error:
                 if error.status not in (*_NEVER_HEARD, *_PERHAPS_HEARD):
@@ -194,9 +198,9 @@ def messages(chunks: Iterator[bytes]) -> Iterator[Message]:
     fields: dict[str, list[str]] = {}
     for line in _lines(chunks):
         if not line:
-            if fields:
+            if "data" in fields:
                 last = {name: values[-1] for name, values in fields.items()}
-                yield Message(last.get("id", ""), last.get("event", "message"), "\n".join(fields.get("data", [])))
+                yield Message(last.get("id", ""), last.get("event", "message"), "\n".join(fields["data"]))
             fields = {}
             continue
         name, _, value = line.partition(":")
@@ -236,6 +240,7 @@ def _error(url: str, response: httpx2.Response) -> TuneyardError:
         problem = {}
     status = response.status_code
     detail = str(problem.get("detail") or problem.get("title") or f"{url} answered {status} {response.reason_phrase}")
+    detail = shorten(detail, _LONGEST_TEXT)
     faults = [_fault(entry) for entry in problem.get("faults") or [] if isinstance(entry, dict)]
     if faults:
         return SpecError(faults)
@@ -248,9 +253,11 @@ def _error(url: str, response: httpx2.Response) -> TuneyardError:
 
 def _fault(entry: Mapping[str, Any]) -> Fault:
     given, allowed, nearest = (
-        None if entry.get(name) is None else str(entry[name]) for name in ("given", "allowed", "nearest")
+        None if entry.get(name) is None else shorten(str(entry[name]), _LONGEST_TEXT)
+        for name in ("given", "allowed", "nearest")
     )
-    return Fault(str(entry.get("message", "")), str(entry.get("path", "")), "", None, given, allowed, nearest)
+    message, path = (shorten(str(entry.get(name, "")), _LONGEST_TEXT) for name in ("message", "path"))
+    return Fault(message, path, "", None, given, allowed, nearest)
 
 
 def _parsed(answer: type[AnswerT], content: bytes) -> AnswerT:

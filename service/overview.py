@@ -45,13 +45,15 @@ def table(found: list[dict[str, Any]]) -> Table:
     from rich.table import Table
 
     shown = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("sweep", "state", "trials", "metric", "best", "age"):
+    of_several = ["owner"] if any("owner" in row for row in found) else []
+    for column in ("sweep", "state", "trials", "metric", "best", "age", *of_several):
         shown.add_column(column, no_wrap=column == "sweep")
     for row in found:
         total = "" if row["trials_total"] is None else f"/{row['trials_total']}"
         best = "" if row["best"] is None else number(row["best"])
         trials, age = f"{row['trials_ended']}{total}", duration(row["age_s"])
-        shown.add_row(row["sweep_id"], row["state"], trials, row["metric"] or "", best, age)
+        owners = [row.get("owner", "")] if of_several else []
+        shown.add_row(row["sweep_id"], row["state"], trials, row["metric"] or "", best, age, *owners)
     return shown
 
 
@@ -129,7 +131,7 @@ def print_details(found: dict[str, Any], limit: int) -> None:
     expected = outlook(progress) if progress else None
     if expected is not None:
         out.print(expected, markup=False)
-    for key in ("warm_start", "folder", "report", "best_config", "log"):
+    for key in ("warm_start", "server", "mlflow", "folder", "report", "best_config", "log"):
         if key in found:
             out.print(f"{key.replace('_', ' '):<12}{found[key]}", markup=False, soft_wrap=True)
     _print_held_out(out, found["held_out"])

@@ -15,14 +15,15 @@ from typing import Any, Final
 from cluster.backend import Backend, JobError, JobRequest, JobStatus, UnknownJobError
 from service.dispatch import job_request
 from service.errors import TuneyardError
+from service.lifecycle import max_trials
 from service.make_folder import REFUSED
 from service.records import SweepRecord
 from service.settings import python_path
-from service.sweeps import Sweep, create, sweeps_folder, write_json
+from service.sweeps import Sweep, create, sweeps_folder
+from service.tuning.control import Control, read_control, write_control
 from service.tuning.sweep_folder import Job
 from service.unpacking import code_folder, package_file, unpack
 
-CONTROL_FILE: Final = "control.json"
 _PAST_TIMEOUT_S: Final = 300.0
 _ROOT: Final = Path(__file__).parent.parent
 
@@ -65,14 +66,17 @@ class Placement:
         """Where the sweep's job stands; None where the backend knows of none."""
         return self.backend.statuses([sweep_id]).get(sweep_id)
 
-    def tell(self, record: SweepRecord) -> None:
-        """Leave word for the driver how many trials it may run at once."""
-        path = self._sweep(record.id).path(CONTROL_FILE)
-        content = {"max_concurrent_trials": record.concurrency}
-        with suppress(OSError, ValueError):
-            if json.loads(path.read_text()) == content:
-                return
-        write_json(path, content)
+    def tell(self, record: SweepRecord, *, pause: bool = False) -> None:
+        """Leave word for the driver: how many trials it may run at once and in all, and whether to pause.
+
+        Nothing where the sweep has no folder: it comes with its submission, which leaves word, too.
+        """
+        folder = self._sweep(record.id).folder
+        if not folder.is_dir():
+            return
+        asked = Control(record.concurrency or None, max_trials(record.spec), pause=pause)
+        if read_control(folder) != asked:
+            write_control(folder, asked)
 
     def stop(self, sweep_id: str, wait_s: float) -> None:
         """End the sweep's job, with `wait_s` seconds for a clean end; nothing where there is none."""

@@ -36,7 +36,7 @@ class ServeSettings:
     mlflow: str = ""  # `start`, the URL of a server, or nothing: the data folder's own store without pages
     mlflow_port: int = 5000
     public_url: str = ""  # how people reach the service, for links
-    allows_pip: bool = False  # whether a sweep may bring packages for its job
+    allow_pip: bool = False  # whether a sweep may bring packages for its job
     webhook_networks: tuple[Network, ...] = ()  # that webhooks may reach although they are not public
     stop_wait_s: float = 60.0  # for a driver to pause or end cleanly, before it is killed
     drain_s: float = 10.0  # for open requests to end, once told to stop
@@ -199,7 +199,7 @@ _READERS: Final[dict[str, Callable[[object], Any]]] = {
     "mlflow": _url_or(START),
     "mlflow_port": _port,
     "public_url": _url,
-    "allows_pip": _flag,
+    "allow_pip": _flag,
     "webhook_networks": _networks,
     "stop_wait_s": _seconds,
     "drain_s": _seconds,

@@ -24,6 +24,12 @@ def home() -> Path:
     return chosen.expanduser().absolute()
 
 
+def variables() -> dict[str, str]:
+    """Every variable TUNEYARD_<NAME> that is set to something, under its <name> in lower case."""
+    given = {name: value.strip() for name, value in os.environ.items() if name.startswith(PREFIX)}
+    return {name.removeprefix(PREFIX).lower(): value for name, value in given.items() if value}
+
+
 def config_folder() -> Path:
     """Where a person's servers and tokens are kept: `tuneyard` in XDG_CONFIG_HOME, else in `~/.config`."""
     return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser().absolute() / "tuneyard"
@@ -37,12 +43,6 @@ def server() -> str | None:
 def token() -> str | None:
     """TUNEYARD_TOKEN: the token for that server, where no file should hold it."""
     return os.environ.get("TUNEYARD_TOKEN") or None
-
-
-def variables() -> dict[str, str]:
-    """Every variable TUNEYARD_<NAME> that is set to something, under its <name> in lower case."""
-    given = {name: value.strip() for name, value in os.environ.items() if name.startswith(PREFIX)}
-    return {name.removeprefix(PREFIX).lower(): value for name, value in given.items() if value}
 
 
 def python_path(*first: Path) -> str:

@@ -10,6 +10,8 @@ import pytest
 
 from cluster import ray_head
 
+pytest_plugins = ["tests.databases"]
+
 # Before anything imports ray or mlflow: no telemetry, no cluster that happens to run on this machine, no prompt.
 os.environ.pop("RAY_ADDRESS", None)
 os.environ.pop("MLFLOW_TRACKING_URI", None)

@@ -19,10 +19,12 @@ class Control:
     """`max_concurrent_trials`: how many may run at once from now on, at least one; None leaves it to the sweep file.
 
     `max_trials`: how many configurations the sweep may try in all; only more than before has an effect.
+    `pause`: trials save with their next report, and the driver ends then. Whoever starts the next one takes it back.
     """
 
     max_concurrent_trials: int | None = None
     max_trials: int | None = None
+    pause: bool = False
 
 
 def read_control(folder: Path) -> Control | None:
@@ -35,12 +37,13 @@ def read_control(folder: Path) -> Control | None:
         return None
     found = data if isinstance(data, dict) else {}
     at_once = _number(found.get("max_concurrent_trials"))
-    return Control(None if at_once is None else max(1, at_once), _number(found.get("max_trials")))
+    limit = None if at_once is None else max(1, at_once)
+    return Control(limit, _number(found.get("max_trials")), pause=found.get("pause") is True)
 
 
 def write_control(folder: Path, control: Control) -> None:
     """Ask `control` of the sweep in `folder`, in place of what was asked before."""
-    asked = {name: value for name, value in asdict(control).items() if value is not None}
+    asked = {name: value for name, value in asdict(control).items() if value not in (None, False)}
     FolderStorage(folder).replace(CONTROL_FILE, json.dumps(asked).encode())
 
 

@@ -1,4 +1,4 @@
-"""Holds a running sweep to what is asked of it from outside: how many trials at once, and how many in all."""
+"""Holds a running sweep to what is asked of it from outside: how many trials at once, how many in all, a pause."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ _YIELDS: Final = YIELD_FILE.format(trial="")
 
 
 class Steering:
-    """Obeys `control.json`; `extend` is told again and again how many trials there may be."""
+    """Obeys `control.json`; `extend` is told again and again how many trials there may be, `pause` why it has to."""
 
-    def __init__(self, folder: Path, conductor: Conductor, extend: Callable[[int], None]) -> None:
+    def __init__(
+        self, folder: Path, conductor: Conductor, extend: Callable[[int], None], pause: Callable[[str], None]
+    ) -> None:
         self._folder, self._storage = folder, FolderStorage(folder)
-        self._conductor, self._extend = conductor, extend
+        self._conductor, self._extend, self._pause = conductor, extend, pause
         self._marked: set[int] = set()  # trials whose workers are to save with their next report, and end
 
     def obey(self) -> None:
@@ -31,6 +33,8 @@ class Steering:
         self._conductor.limit = asked.max_concurrent_trials
         if asked.max_trials is not None:
             self._extend(asked.max_trials)
+        if asked.pause:
+            self._pause("asked to pause")
         surplus = set(self._conductor.surplus())
         for trial in sorted(surplus - self._marked):
             self._storage.replace(YIELD_FILE.format(trial=trial), b"")

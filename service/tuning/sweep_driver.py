@@ -59,7 +59,7 @@ class Driver:
         self.parts: Parts = self._assemble(history_of(self.spec, take_over(ledger, folder, lease, self.job.spec)))
         self.conductor = Conductor(self.parts.decider, ledger, self.storage, self.parts.retention, clock)
         self.conductor.limit = asked.max_concurrent_trials
-        self.steering = Steering(folder, self.conductor, self.extend)
+        self.steering = Steering(folder, self.conductor, self.extend, self.pause)
         self.warnings = self.parts.decider.warnings
         self.watchdog = Watchdog(self.spec.failure.report_timeout_s, is_excused=self._storage_refuses)
         self.pause_reason: str | None = None

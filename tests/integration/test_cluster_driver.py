@@ -43,7 +43,7 @@ class Submitted:
         return self.status()
 
     def ask(self, **asked: int) -> None:
-        write_control(self.folder, Control(**asked))
+        write_control(self.folder, Control(asked.get("max_concurrent_trials"), asked.get("max_trials")))
 
     def progress(self) -> dict[str, Any]:
         path = self.folder / "progress.json"

@@ -48,6 +48,7 @@ LAYERS = (
     ("pareto", "objective", "document", "space", "plugins"),
     ("spec", "spec_*", "aliases", "faults"),
     ("plan", "lifecycle", "lifecycle_*", "queue", "queue_*", "signatures", "sweeps", "facts"),
+    ("dispatch",),
     ("launch", "submission", "past_sweeps"),
     ("store", "store_*"),
     ("controller",),

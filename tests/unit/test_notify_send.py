@@ -5,69 +5,23 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
-import threading
+import socket
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pytest
 
 from service import notify_send
 from service.notify_send import ForbiddenAddressError, Parcel, UndeliveredError, may_reach, reachable, send, signature
+from tests.receiver import Receiver, receiving
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 SECRET = "canary-secret-0123456789"
 
 
-class Receiver(ThreadingHTTPServer):
-    """A receiver that answers with `status` and remembers what came."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.status, self.drips = 200, False
-        self.got: list[tuple[str, dict[str, str], bytes]] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        server: Any = self.server
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        server.got.append((self.path, dict(self.headers), body))
-        if server.drips:
-            threading.Event().wait(0.3)
-            self.wfile.write(b"HTTP/1.1 200 OK\r\n")
-            for number in range(1000):
-                threading.Event().wait(0.05)
-                self.wfile.write(f"X-Slow-{number}: 1\r\n".encode())
-        self.send_response(server.status)
-        self.send_header("Location", f"{server.url}/elsewhere")
-        self.end_headers()
-
-    def handle(self) -> None:
-        try:
-            super().handle()
-        except OSError:
-            return
-
-    def log_message(self, *_: object) -> None:
-        return
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    server = Receiver()
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with receiving() as found:
+        yield found
 
 
 def parcel(url: str) -> Parcel:
@@ -109,8 +63,8 @@ def test_the_address_that_was_checked_is_the_one_that_is_called(monkeypatch: pyt
         raise ConnectionRefusedError
 
     found = lambda *_a, **_k: [(2, 1, 6, "", (next(answers), 80))]  # noqa: E731  # a resolver that changes its mind
-    monkeypatch.setattr(notify_send.socket, "getaddrinfo", found)
-    monkeypatch.setattr(notify_send.socket, "create_connection", connect)
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    monkeypatch.setattr(socket, "create_connection", connect)
     with pytest.raises(UndeliveredError, match="ConnectionRefusedError"):
         send(parcel("http://hook.example/"), 0)
     assert called == [("93.184.216.34", 80)]
@@ -134,14 +88,14 @@ def test_hostile_urls_are_refused_before_anything_is_connected_to(url: str, monk
     def never(*_: object, **__: object) -> None:
         pytest.fail("it connected")
 
-    monkeypatch.setattr(notify_send.socket, "create_connection", never)
+    monkeypatch.setattr(socket, "create_connection", never)
     with pytest.raises(UndeliveredError):
         send(parcel(url), 0)
 
 
 def test_one_private_address_among_public_ones_is_enough_to_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
     both = [(2, 1, 6, "", (address, 80)) for address in ("93.184.216.34", "10.0.0.1")]
-    monkeypatch.setattr(notify_send.socket, "getaddrinfo", lambda *_a, **_k: both)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_a, **_k: both)
     with pytest.raises(ForbiddenAddressError, match=r"10\.0\.0\.1.*TUNEYARD_WEBHOOK_NETWORKS"):
         reachable("http://two.example/")
 

@@ -13,8 +13,8 @@ HOME = Path("data")
 
 
 def test_options_go_before_variables_and_those_before_defaults() -> None:
-    found = settings_of(HOME, {"port": 1, "host": None}, {"port": "2", "host": "localhost", "allows_pip": "true"})
-    assert (found.port, found.host, found.allows_pip, found.cluster) == (1, "localhost", True, "local")
+    found = settings_of(HOME, {"port": 1, "host": None}, {"port": "2", "host": "localhost", "allow_pip": "true"})
+    assert (found.port, found.host, found.allow_pip, found.cluster) == (1, "localhost", True, "local")
     assert found.database_url == "sqlite:///data/service.db"
 
 
@@ -39,7 +39,7 @@ def test_all_faults_are_told_at_once_and_no_password_with_them() -> None:
         settings_of(
             HOME,
             {"port": 70000, "auth": "tokn", "database": "mysql://me:canary@db/x", "cluster": "ray://head"},
-            {"webhook_networks": "10.0.0.1/8", "allows_pip": "perhaps", "mlflow": "yes", "stop_wait_s": "-1"},
+            {"webhook_networks": "10.0.0.1/8", "allow_pip": "perhaps", "mlflow": "yes", "stop_wait_s": "-1"},
         )
     text = str(caught.value)
     assert len(caught.value.faults) == 8
