@@ -143,7 +143,8 @@ def test_submit_and_follow_shows_what_run_shows(server: Served, tuneyard: Comman
     thread.join()
     sweep_id = submitted(server, "followed")
     assert said.code == 0
-    assert said.out.startswith(f"{sweep_id} on {server.url}\nqueued · 0 trials")
+    assert said.out.startswith(f"{sweep_id} on {server.url}")
+    assert "\nqueued · 0 trials · 0 running\n" in said.out
     assert f"{sweep_id} completed (all trials are over): 12 trials (12 completed), 99 epochs, 12 s" in said.out
     assert "val_acc 0.97 (maximize)" in said.out
     assert f"tuneyard report {sweep_id} --open" in said.out
