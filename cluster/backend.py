@@ -5,7 +5,7 @@ A backend file `cluster/<name>.py` defines `build(location) -> Backend`. Names t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -16,7 +16,11 @@ class JobError(Exception):
 
 
 class UnknownJobError(JobError):
-    """No job of this id was ever submitted here."""
+    """No job of this id was ever submitted here, as far as the place remembers: a lost cluster forgets."""
+
+
+class PlaceLostError(JobError):
+    """The place does not answer. Nothing is known of its jobs; whoever asked may try again later."""
 
 
 class JobState(StrEnum):
@@ -39,7 +43,10 @@ class JobRequest:
     """What to run: an argument list, never a shell line.
 
     `attempt` counts from 1: the same attempt submitted again is the same job, a higher one starts an ended job anew.
-    `folder` is the working directory; `env` is added to the submitter's own environment, None removes a variable.
+    `folder` is the working directory; `env` is added to the environment that the job would have anyway (the submitter's
+    where it runs as its process, the cluster's elsewhere), None removes a variable. It may be shown to whoever may look
+    at the job, so no secret belongs in it. `cpu` and `gpu` are reserved for the command itself. `pip` are requirements
+    that are installed beside what is there; a place that cannot do that refuses the job. `metadata` only describes.
     A command that a signal has killed, though nobody asked for the job's end, is started again, up to `restarts` times.
     """
 
@@ -51,6 +58,17 @@ class JobRequest:
     cpu: float = 0.0
     gpu: float = 0.0
     restarts: int = 0
+    pip: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What a place has for all its jobs together, used or not."""
+
+    cpus: float
+    gpus: float
+    nodes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +102,9 @@ class Backend(Protocol):
     def status(self, job_id: str) -> JobStatus:
         """Where the job stands; UnknownJobError for an id that was never submitted."""
 
+    def statuses(self, job_ids: Iterable[str]) -> dict[str, JobStatus]:
+        """Where several jobs stand, in one question; those that were never submitted are left out."""
+
     def stop(self, job_id: str, *, wait_s: float = 30.0) -> JobStatus:
         """Interrupt the job, wait for a clean end, then kill what is left of it. A job that is over stays as it is.
 
@@ -92,3 +113,6 @@ class Backend(Protocol):
 
     def logs(self, job_id: str, *, offset: int = 0) -> LogChunk:
         """What the job wrote from byte `offset` on, after its end too; UnknownJobError as in `status`."""
+
+    def capacity(self) -> Capacity:
+        """What the place has; PlaceLostError where it does not answer."""

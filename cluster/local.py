@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from typing import Any
 import psutil
 
 from cluster._supervisor import process_mark
-from cluster.backend import Backend, JobError, JobRequest, JobState, JobStatus, LogChunk, UnknownJobError
+from cluster.backend import Backend, Capacity, JobError, JobRequest, JobState, JobStatus, LogChunk, UnknownJobError
 
 _SUPERVISOR = Path(__file__).with_name("_supervisor.py")
+_GPUS = Path("/proc/driver/nvidia/gpus")
 _TERMINATE_WAIT_S = 5.0
 _SUPERVISOR_WAIT_S = 8.0  # longer than it waits for what the job has left behind
 _POLL_S = 0.05
@@ -42,6 +43,9 @@ class LocalBackend:
         if not request.argv:
             msg = f"job {request.job_id} has no command to run"
             raise JobError(msg)
+        if request.pip:
+            msg = f"job {request.job_id} asks for pip packages, which are not installed for jobs of this machine"
+            raise JobError(msg)
         self._job_folder(request.job_id).mkdir(parents=True, exist_ok=True)
         with self._lock(request.job_id):
             record = self._record(request.job_id)
@@ -58,6 +62,12 @@ class LocalBackend:
         """Where the job stands, from its record and from the process table."""
         self._reap()
         return self._status_of(job_id, self._known(job_id))
+
+    def statuses(self, job_ids: Iterable[str]) -> dict[str, JobStatus]:
+        """Those of `job_ids` that were submitted, each with where it stands."""
+        self._reap()
+        records = {job_id: self._record(job_id) for job_id in job_ids}
+        return {job_id: self._status_of(job_id, record) for job_id, record in records.items() if record is not None}
 
     def stop(self, job_id: str, *, wait_s: float = 30.0) -> JobStatus:
         """SIGINT, then SIGTERM, then SIGKILL for the job and all its descendants; see `Backend.stop`."""
@@ -84,6 +94,11 @@ class LocalBackend:
             stream.seek(offset)
             data = stream.read()
         return LogChunk(data.decode(errors="replace"), offset + len(data))
+
+    def capacity(self) -> Capacity:
+        """The processors that this process may use, and the machine's NVIDIA GPUs."""
+        cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return Capacity(float(cpus), float(len(list(_GPUS.glob("*")))), nodes=1)
 
     def _start(self, request: JobRequest) -> None:
         folder = self._job_folder(request.job_id)

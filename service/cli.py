@@ -12,8 +12,20 @@ from typing import Annotated
 
 import typer
 
-from service import cli_doctor, cli_replay, cli_run, cli_show, cli_spec
-from service.errors import SpecError, SweepNotFoundError, TuneyardError
+from service import (
+    cli_doctor,
+    cli_extend,
+    cli_look,
+    cli_replay,
+    cli_run,
+    cli_serve,
+    cli_show,
+    cli_spec,
+    cli_steer,
+    cli_submit,
+    cli_token,
+)
+from service.errors import ContextError, SpecError, SweepNotFoundError, TuneyardError
 from service.settings import HOME_VARIABLE, use_data_dir
 
 app = typer.Typer(
@@ -43,14 +55,28 @@ def common_options(
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Tune PyTorch Lightning models: one YAML file, one command, every trial in MLflow.
+    r"""Tune PyTorch Lightning models: one YAML file, one command, every trial in MLflow.
 
-    Start with:  tuneyard run sweep.yaml
+    \b
+    Start with:   tuneyard run sweep.yaml
+    On a server:  tuneyard login URL && tuneyard submit sweep.yaml --follow
     """
     use_data_dir(data_dir)
 
 
-for module in (cli_run, cli_show, cli_replay, cli_spec, cli_doctor):
+for module in (
+    cli_run,
+    cli_serve,
+    cli_extend,
+    cli_submit,
+    cli_show,
+    cli_look,
+    cli_steer,
+    cli_replay,
+    cli_spec,
+    cli_doctor,
+    cli_token,
+):
     module.register(app)
 
 
@@ -60,7 +86,7 @@ def main() -> None:
         app()
     except KeyboardInterrupt:
         _fail("stopped", 130)
-    except (SpecError, SweepNotFoundError) as error:
+    except (SpecError, SweepNotFoundError, ContextError) as error:
         _fail(str(error), 2)
     except TuneyardError as error:
         _fail(str(error), 1)

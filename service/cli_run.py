@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from service import settings
-from service.cli_text import SweepArgument, examples
+from service.cli_place import Place, spread
+from service.cli_text import Overrides, SweepArgument, examples
 
 
 def register(app: typer.Typer) -> None:
@@ -22,12 +23,11 @@ def register(app: typer.Typer) -> None:
             "tuneyard run sweep.yaml --set search.warm_start=auto",
         )
     )(run)
-    app.command(epilog=examples("tuneyard resume", "tuneyard resume digits-20261122-0a1b2c"))(resume)
-    app.command(epilog=examples("tuneyard watch", "tuneyard watch digits --json"))(watch)
-    app.command(epilog=examples("tuneyard stop digits"))(stop)
+    app.command(epilog=examples("tuneyard resume", "tuneyard resume digits-20261122-0a1b2c"))(spread(resume))
+    app.command(epilog=examples("tuneyard watch", "tuneyard watch digits --json"))(spread(watch))
+    app.command(epilog=examples("tuneyard stop digits"))(spread(stop))
 
 
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a value of the file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a change, and a last one.")]
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Print the sweep's id and return while it runs.")]
 Signatures = Annotated[
@@ -60,11 +60,21 @@ def run(
     raise typer.Exit(follow(settings.home(), started, as_json=as_json))
 
 
-def resume(sweep: SweepArgument = None, as_json: Json = False, detach: Detach = False) -> None:
-    """Go on with a sweep that was stopped or cut off.
+def resume(place: Place, sweep: SweepArgument = None, as_json: Json = False, detach: Detach = False) -> None:
+    """Go on with a sweep that was stopped, paused or cut off.
 
     It goes on from its record; the newest sweep where none is named.
     """
+    with place.opened() as client:
+        if client is not None:
+            from service.remote_sweeps import follow as follow_remote
+            from service.remote_sweeps import the_sweep
+
+            resumed = client.resume(the_sweep(client, sweep))
+            if detach:
+                typer.echo(resumed.id)
+                return
+            raise typer.Exit(follow_remote(client, resumed.id, as_json=as_json))
     from service.follow import follow
     from service.launch import resume as resume_sweep
     from service.sweeps import find
@@ -77,11 +87,16 @@ def resume(sweep: SweepArgument = None, as_json: Json = False, detach: Detach = 
     raise typer.Exit(follow(settings.home(), found, as_json=as_json))
 
 
-def watch(sweep: SweepArgument = None, as_json: Json = False) -> None:
+def watch(place: Place, sweep: SweepArgument = None, as_json: Json = False) -> None:
     """Show how a running sweep goes.
 
     Ctrl-C only ends the watching.
     """
+    with place.opened() as client:
+        if client is not None:
+            from service.remote_sweeps import follow, the_sweep
+
+            raise typer.Exit(follow(client, the_sweep(client, sweep), as_json=as_json))
     from service.follow import look_on
     from service.sweeps import find
 
@@ -89,13 +104,21 @@ def watch(sweep: SweepArgument = None, as_json: Json = False) -> None:
 
 
 def stop(
+    place: Place,
     sweep: SweepArgument = None,
     wait_s: Annotated[float, typer.Option("--wait", help="Seconds for a clean end before it is killed.")] = 60.0,
 ) -> None:
-    """Stop a running sweep cleanly.
+    """Stop a running sweep cleanly; on a server, pause it.
 
     `tuneyard resume` goes on with it.
     """
+    with place.opened() as client:
+        if client is not None:
+            from service.remote_sweeps import the_sweep
+
+            paused = client.pause(the_sweep(client, sweep))
+            typer.echo(f"{paused.id} pauses; go on with: tuneyard resume {paused.id}")
+            return
     from service.launch import is_running
     from service.launch import stop as stop_sweep
     from service.sweeps import find

@@ -10,17 +10,23 @@ from typing import Annotated
 import typer
 
 from service import settings
+from service.cli_place import Place, spread
 from service.cli_text import SweepArgument, examples
 from service.errors import SweepNotFoundError
+from service.records import State
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to `app`."""
-    app.command("list", epilog=examples("tuneyard list", "tuneyard list --json"))(list_sweeps)
+    app.command(
+        "list", epilog=examples("tuneyard list", "tuneyard list --mine --state running", "tuneyard list --json")
+    )(spread(list_sweeps))
     shows = ("tuneyard show", "tuneyard show digits --trials 50", "tuneyard show --importance", "tuneyard show --json")
-    app.command(epilog=examples(*shows))(show)
-    app.command(epilog=examples("tuneyard report --open", "tuneyard report digits --output digits.html"))(report)
-    app.command(epilog=examples("tuneyard best", "tuneyard best digits --output best.yaml"))(best)
+    app.command(epilog=examples(*shows))(spread(show))
+    app.command(epilog=examples("tuneyard report --open", "tuneyard report digits --output digits.html"))(
+        spread(report)
+    )
+    app.command(epilog=examples("tuneyard best", "tuneyard best digits --output best.yaml"))(spread(best))
     app.command(epilog=examples("tuneyard ui", "tuneyard ui --port 5001"))(ui)
     app.command(epilog=examples("tuneyard sync digits"))(sync)
 
@@ -29,21 +35,36 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write it to this file.")]
 
 
-def list_sweeps(as_json: Json = False) -> None:
-    """List all sweeps, the newest first."""
+def list_sweeps(
+    place: Place,
+    as_json: Json = False,
+    mine: Annotated[bool, typer.Option("--mine", help="On a server: only your own.")] = False,
+    state: Annotated[list[State] | None, typer.Option(help="Only those in this state; may be given again.")] = None,
+) -> None:
+    """List sweeps, the newest first; of a server's, the newest thousand."""
     from service.overview import rows, table
     from service.progress_view import console
 
-    found = rows(settings.home())
+    with place.opened() as client:
+        if client is None:
+            found = [row for row in rows(settings.home()) if not state or row["state"] in state]
+            where, start = f"under {settings.home()}", "tuneyard run sweep.yaml"
+        else:
+            from service.remote_sweeps import row as remote_row
+
+            found = [remote_row(sweep) for sweep in client.sweeps(states=state or (), mine=mine)]
+            where, start = f"on {client.url}", "tuneyard submit sweep.yaml"
     if as_json:
         typer.echo(json.dumps(found, indent=1))
     elif found:
         console().print(table(found))
     else:
-        typer.echo(f"there are no sweeps under {settings.home()}; start one with: tuneyard run sweep.yaml")
+        such = " such" if state or mine else ""
+        typer.echo(f"there are no{such} sweeps {where}; start one with: {start}")
 
 
 def show(
+    place: Place,
     sweep: SweepArgument = None,
     trials: Annotated[int, typer.Option(help="How many trials to show, the best first.", min=0)] = 20,
     importance: Annotated[
@@ -56,7 +77,13 @@ def show(
     from service.overview import details, print_details
     from service.sweeps import find
 
-    found = details(settings.home(), find(settings.home(), sweep), with_insight=importance)
+    with place.opened() as client:
+        if client is None:
+            found = details(settings.home(), find(settings.home(), sweep), with_insight=importance)
+        else:
+            from service.remote_sweeps import details as remote_details
+
+            found = remote_details(client, sweep, with_insight=importance)
     if as_json:
         typer.echo(json.dumps(found, indent=1))
     elif importance:
@@ -66,6 +93,7 @@ def show(
 
 
 def report(
+    place: Place,
     sweep: SweepArgument = None,
     output: Output = None,
     open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
@@ -74,7 +102,7 @@ def report(
 
     The report is one HTML page that needs nothing else. That of a sweep that still runs says how it stands.
     """
-    path = _report_file(sweep, "report/report.html")
+    path = _page(place, sweep)
     if output is not None:
         output.write_bytes(path.read_bytes())
         path = output.absolute()
@@ -85,12 +113,18 @@ def report(
         webbrowser.open(path.as_uri())
 
 
-def best(sweep: SweepArgument = None, output: Output = None) -> None:
+def best(place: Place, sweep: SweepArgument = None, output: Output = None) -> None:
     """Print the best trial's LightningCLI config.
 
     It trains that trial again without Tuneyard.
     """
-    text = _report_file(sweep, "report/best.yaml").read_text()
+    with place.opened() as client:
+        if client is None:
+            text = _report_file(sweep, "report/best.yaml").read_text()
+        else:
+            from service.remote_sweeps import best_config
+
+            text = best_config(client, sweep)
     if output is None:
         typer.echo(text, nl=False)
     else:
@@ -135,6 +169,20 @@ def sync(sweep: SweepArgument = None) -> None:
     if done.returncode == 0:
         typer.echo(f"MLflow has everything of {found.id}")
     raise typer.Exit(1 if done.returncode else 0)
+
+
+def _page(place: Place, sweep: str | None) -> Path:
+    """The report's page: of a server's sweep, a copy under the data folder."""
+    with place.opened() as client:
+        if client is None:
+            return _report_file(sweep, "report/report.html")
+        from service.remote_sweeps import the_sweep
+
+        sweep_id = the_sweep(client, sweep)
+        path = settings.home() / "reports" / f"{sweep_id}.html"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(client.report_page(sweep_id))
+        return path
 
 
 def _report_file(text: str | None, name: str) -> Path:

@@ -2,6 +2,8 @@
 
 TuneyardError
 ├── SpecError            a sweep file (or an override) is wrong: carries every Fault at once
+│   └── PackageError         a package of the user's code cannot be made, or is refused
+├── ContextError         no server is known under that name, or its URL is none
 ├── SweepNotFoundError   no sweep of that name or id under the data folder
 ├── SweepRunningError    another driver holds the sweep
 ├── LedgerError          the record of a sweep cannot be read or written
@@ -9,7 +11,11 @@ TuneyardError
 ├── TrialError           a trial cannot go on; the message is its cause
 │   ├── MissingMetricError   the fit did not log what the sweep optimises
 │   └── CheckpointError      the checkpoint to start from is damaged or gone
+├── ServerError          a server refused a request: carries the status and all faults of its answer
+│   └── UnreachableError     no answer came, however often it was asked
 ├── BackendError         a cluster backend refused or lost a job
+├── IllegalMoveError     a sweep's state does not allow what was asked (service/lifecycle.py)
+├── StoreError           the service's database refused (service/store_database.py)
 └── TrackingError        MLflow refused something that a retry will not mend
 """
 
@@ -53,6 +59,14 @@ class SpecError(TuneyardError):
         super().__init__(f"{count} fault{'s' if count != 1 else ''}\n" + "\n".join(map(str, self.faults)))
 
 
+class PackageError(SpecError):
+    """A package of the user's code cannot be made, or is refused; nothing of it was kept."""
+
+
+class ContextError(TuneyardError):
+    """What was given names no server; the text says which are known."""
+
+
 class SweepNotFoundError(TuneyardError):
     """No sweep has the given id under the data folder."""
 
@@ -79,6 +93,18 @@ class MissingMetricError(TrialError):
 
 class CheckpointError(TrialError):
     """The checkpoint that an attempt should start from is damaged or gone; an older one may do."""
+
+
+class ServerError(TuneyardError):
+    """A server refused a request; `status` is that of HTTP, None where no answer came."""
+
+    def __init__(self, text: str, status: int | None = None) -> None:
+        self.status = status
+        super().__init__(text)
+
+
+class UnreachableError(ServerError):
+    """No answer came from a server; whether it got the request is not known."""
 
 
 class BackendError(TuneyardError):

@@ -14,9 +14,10 @@ from types import FrameType
 from typing import Any, Final
 
 from cluster.backend import JobState
+from service.ending_view import print_ending
 from service.errors import Fault, SpecError
 from service.launch import ENDED_STATES, is_running, job_status, log_tail, state, stop
-from service.progress_view import ProgressView, console, duration, ended, number, view
+from service.progress_view import ProgressView, view
 from service.sweeps import Sweep
 from service.tuning.sweep_folder import read_job
 
@@ -142,35 +143,9 @@ def conclusion(home: Path, sweep: Sweep) -> dict[str, Any]:
 
 
 def _print_conclusion(home: Path, sweep: Sweep, outcome: str) -> None:
-    out = console()
     progress = sweep.progress() or {}
-    counts = progress.get("trials", {})
-    endings = ", ".join(f"{counts[e]} {e}" for e in ("completed", "stopped", "diverged", "failed") if counts.get(e))
-    reason = f" ({progress['reason']})" if progress.get("reason") else ""
-    out.print(
-        f"{sweep.id} {outcome}{reason}: {ended(progress)} trials"
-        f"{f' ({endings})' if endings else ''}, {progress.get('epochs', 0)} epochs, "
-        f"{duration(progress.get('elapsed_s')) or '0 s'}",
-        markup=False,
-    )
-    if progress.get("best"):
-        out.print(_best_table(progress))
-    if outcome not in ENDED_STATES:
-        out.print(f"The driver ended without a word. The end of its log:\n{log_tail(home, sweep)}", markup=False)
-    for label, text in _next_steps(sweep, progress, outcome):
-        out.print(f"{label:<9} {text}", markup=False, soft_wrap=True)
-
-
-def _best_table(progress: dict[str, Any]) -> Any:  # noqa: ANN401  # a rich table, which is imported where it is drawn
-    from rich.table import Table
-
-    best, metric = progress["best"], progress["metric"]
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_row("best", f"{metric['name']} {number(best['value'])} ({metric['goal']})", style="bold")
-    table.add_row("trial", f"{best['trial']}, epoch {best['epoch']}")
-    for name, value in best["params"].items():
-        table.add_row(name, number(value))
-    return table
+    log_end = log_tail(home, sweep) if outcome not in ENDED_STATES else ""
+    print_ending(sweep.id, outcome, progress, _next_steps(sweep, progress, outcome), log_end)
 
 
 def _next_steps(sweep: Sweep, progress: dict[str, Any], outcome: str) -> list[tuple[str, str]]:

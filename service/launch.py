@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from cluster.backend import Backend, JobError, JobRequest, JobStatus, UnknownJobError
+from cluster.backend import Backend, JobError, JobStatus, UnknownJobError
 from cluster.local import build
+from service.dispatch import job_request
 from service.errors import BackendError, Fault, SpecError, SweepRunningError
-from service.settings import python_path
 from service.sweeps import Sweep, create, every, one_at_a_time, sweeps_folder
+from service.tuning.control import Control, read_control, write_control
+from service.tuning.extension import max_trials_of
 from service.tuning.sweep_folder import Job
 
 FINAL_STATES: Final = ("completed", "failed")
 ENDED_STATES: Final = (*FINAL_STATES, "paused", "refused")
-RESTARTS: Final = 3  # of a driver that was killed: the next one goes on from the ledger
 _LOG_TAIL = 15
 
 
@@ -52,13 +53,45 @@ def resume(home: Path, sweep: Sweep) -> None:
             msg = f"{sweep.id} is running; watch it with `tuneyard watch {sweep.id}`"
             raise SweepRunningError(msg)
         progress = sweep.progress() or {}
-        if progress.get("state") in FINAL_STATES:
-            msg = f"{sweep.id} has {progress['state']}: {progress.get('reason', '')}; there is nothing left to resume"
+        if progress.get("state") in FINAL_STATES and not _is_to_be_extended(sweep):
+            msg = (
+                f"{sweep.id} has {progress['state']}: {progress.get('reason', '')}; there is nothing left to resume. "
+                f"`tuneyard extend {sweep.id} --max-trials N` goes on with more trials"
+            )
             raise SweepRunningError(msg)
-        if progress:
-            sweep.write_progress({**progress, "state": "starting", "reason": "resuming"})
-        status = job_status(home, sweep)
-        _submit(home, sweep, attempt=status.attempt + 1 if status else 1)
+        _start_again(home, sweep, "resuming")
+
+
+def extend(home: Path, sweep: Sweep, max_trials: int) -> bool:
+    """Let a sweep try up to `max_trials` configurations, also one that is over; whether a driver was started for it.
+
+    A driver that is at work takes it up by itself. SpecError where that is not more than before.
+    """
+    before = max_trials_of(sweep.spec())
+    if before is None or max_trials <= before:
+        limit = "the sweep has no limit of trials" if before is None else f"it may try {before} already; give more"
+        raise SpecError([Fault(f"{limit}: {sweep.id}", path="budget.max_trials", given=str(max_trials))])
+    with one_at_a_time(home):
+        control = read_control(sweep.folder) or Control()
+        write_control(sweep.folder, replace(control, max_trials=max_trials))
+        if is_running(home, sweep):
+            return False
+        _start_again(home, sweep, "extending")
+    return True
+
+
+def _is_to_be_extended(sweep: Sweep) -> bool:
+    """Whether more trials were asked for when its driver had no ear for it any more."""
+    asked, before = (read_control(sweep.folder) or Control()).max_trials, max_trials_of(sweep.spec())
+    return asked is not None and before is not None and asked > before
+
+
+def _start_again(home: Path, sweep: Sweep, reason: str) -> None:
+    progress = sweep.progress()
+    if progress:
+        sweep.write_progress({**progress, "state": "starting", "reason": reason, "is_final": False})
+    status = job_status(home, sweep)
+    _submit(home, sweep, attempt=status.attempt + 1 if status else 1)
 
 
 def is_running(home: Path, sweep: Sweep) -> bool:
@@ -98,12 +131,8 @@ def log_tail(home: Path, sweep: Sweep) -> str:
 
 
 def _submit(home: Path, sweep: Sweep, attempt: int) -> None:
-    argv = (sys.executable, "-P", "-m", "service.tuning.driver", str(sweep.folder), "--home", str(home))
-    # -P keeps the user's folder off the driver's path, where a `service` of theirs would hide ours.
-    environment = {"PYTHONPATH": python_path(Path(__file__).parent.parent), "RAY_ADDRESS": None}
-    folder = str(sweep.launch().get("folder") or sweep.folder)
     with _plain_errors():
-        backend(home).submit(JobRequest(sweep.id, argv, folder, attempt, environment, restarts=RESTARTS))
+        backend(home).submit(job_request(home, sweep, attempt))
 
 
 @contextmanager

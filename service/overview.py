@@ -45,13 +45,15 @@ def table(found: list[dict[str, Any]]) -> Table:
     from rich.table import Table
 
     shown = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("sweep", "state", "trials", "metric", "best", "age"):
+    of_several = ["owner"] if any("owner" in row for row in found) else []
+    for column in ("sweep", "state", "trials", "metric", "best", "age", *of_several):
         shown.add_column(column, no_wrap=column == "sweep")
     for row in found:
         total = "" if row["trials_total"] is None else f"/{row['trials_total']}"
         best = "" if row["best"] is None else number(row["best"])
         trials, age = f"{row['trials_ended']}{total}", duration(row["age_s"])
-        shown.add_row(row["sweep_id"], row["state"], trials, row["metric"] or "", best, age)
+        owners = [row.get("owner", "")] if of_several else []
+        shown.add_row(row["sweep_id"], row["state"], trials, row["metric"] or "", best, age, *owners)
     return shown
 
 
@@ -68,7 +70,7 @@ def details(home: Path, sweep: Sweep, *, with_insight: bool = False) -> dict[str
     spec = SweepSpec.from_dict(sweep.spec())
     history = History.of(spec.objectives, read_ledger(sweep.folder))
     names = {"report": "report/report.html", "best_config": "report/best.yaml", "log": "logs/driver.log"}
-    taught = {"insight": _insight(history, spec)} if with_insight else {}
+    taught = {"insight": insight_of(history, spec)} if with_insight else {}
     return {
         "sweep_id": sweep.id,
         "state": state(home, sweep),
@@ -78,14 +80,15 @@ def details(home: Path, sweep: Sweep, *, with_insight: bool = False) -> dict[str
         "progress": sweep.progress() or {},
         "metric": {"name": spec.objectives.objectives[0].name, "goal": spec.objectives.objectives[0].goal},
         "objectives": [o.name for o in spec.objectives.objectives],
-        "trials": _trials(history),
+        "trials": trial_rows(history),
         **taught,
         "race": race_of(history),
         "held_out": held_out_of(history),
     }
 
 
-def _insight(history: History, spec: SweepSpec) -> dict[str, Any]:
+def insight_of(history: History, spec: SweepSpec) -> dict[str, Any]:
+    """What the trials teach: which parameters mattered, and how early that showed."""
     from service.tuning.first_fits import configurations_of
     from service.tuning.insight import insight
     from service.tuning.tracking_subject import rungs_of
@@ -93,7 +96,8 @@ def _insight(history: History, spec: SweepSpec) -> dict[str, Any]:
     return insight(configurations_of(history), spec, rungs_of(spec))
 
 
-def _trials(history: History) -> list[dict[str, Any]]:
+def trial_rows(history: History) -> list[dict[str, Any]]:
+    """All trials, the best first."""
     best_epochs, front = dict(history.ranking()), dict(history.pareto())
     order = [*best_epochs, *(t.number for t in history.trials if t.number not in best_epochs)]
     found = [_trial(history, history.trials[n], best_epochs.get(n)) for n in order]
@@ -127,7 +131,7 @@ def print_details(found: dict[str, Any], limit: int) -> None:
     expected = outlook(progress) if progress else None
     if expected is not None:
         out.print(expected, markup=False)
-    for key in ("warm_start", "folder", "report", "best_config", "log"):
+    for key in ("warm_start", "server", "mlflow", "folder", "report", "best_config", "log"):
         if key in found:
             out.print(f"{key.replace('_', ' '):<12}{found[key]}", markup=False, soft_wrap=True)
     _print_held_out(out, found["held_out"])

@@ -54,15 +54,16 @@ class _UselessError(Exception):
     """A source that was named has nothing for this sweep; the text says why."""
 
 
-def with_past(home: Path, job: Job) -> tuple[Job, bytes | None]:
+def with_past(home: Path, job: Job, project: str | None = None) -> tuple[Job, bytes | None]:
     """`job` with what is on record of its earlier sweeps, and the content of their file; None where there are none.
 
+    With `project` only sweeps of that project of the service are seen.
     SpecError where a sweep or an experiment that is named cannot be found or read, or shares nothing with this one.
     """
     spec = SweepSpec.from_dict(job.spec)
     if not spec.search.warm_start:
         return job, None
-    past = gather(home, spec, job.source)
+    past = gather(home, spec, job.source, project)
     facts = {**job.facts, ABOUT_FACT: past.about}
     if not past.sweeps:
         return replace(job, facts=facts), None
@@ -70,13 +71,13 @@ def with_past(home: Path, job: Job) -> tuple[Job, bytes | None]:
     return replace(job, facts={**facts, DIGEST_FACT: digest(data)}), data
 
 
-def gather(home: Path, spec: SweepSpec, file: str) -> Past:
+def gather(home: Path, spec: SweepSpec, file: str, project: str | None = None) -> Past:
     """What all sources of `spec` bring, each sweep once; SpecError, as `with_past`, names `file`."""
     found: dict[str, PastSweep] = {}
     faults = []
     for i, source in enumerate(spec.search.warm_start):
         try:
-            for past in _read(home, spec, source):
+            for past in _read(home, spec, source, project):
                 found.setdefault(past.name, past)
         except (_UselessError, LedgerError, SweepNotFoundError, OSError) as error:
             given = source if isinstance(source, str) else str({**source, "uri": without_password(source["uri"])})
@@ -87,11 +88,11 @@ def gather(home: Path, spec: SweepSpec, file: str) -> Past:
     return Past(tuple(found.values()), counts or "no earlier sweep has the same model class, objectives and parameters")
 
 
-def _read(home: Path, spec: SweepSpec, source: str | Mapping[str, str]) -> list[PastSweep]:
+def _read(home: Path, spec: SweepSpec, source: str | Mapping[str, str], project: str | None = None) -> list[PastSweep]:
     if source == "auto":
-        return _alike(home, spec)
+        return _alike(spec, every(home, project))
     if isinstance(source, str) and not source.startswith(_MLFLOW):
-        earlier = [_earlier(find(home, source))]
+        earlier = [_earlier(find(home, source, project))]
     else:
         name = source.removeprefix(_MLFLOW) if isinstance(source, str) else source["experiment"]
         earlier = _experiment(home, spec, name, None if isinstance(source, str) else source["uri"])
@@ -102,10 +103,10 @@ def _read(home: Path, spec: SweepSpec, source: str | Mapping[str, str]) -> list[
     return useful[:MAX_SWEEPS]
 
 
-def _alike(home: Path, spec: SweepSpec) -> list[PastSweep]:
+def _alike(spec: SweepSpec, sweeps: Sequence[Sweep]) -> list[PastSweep]:
     """The newest sweeps of the same model class and objectives that share a parameter; unreadable ones are left out."""
     found: list[PastSweep] = []
-    for sweep in every(home):
+    for sweep in sweeps:
         if len(found) == MAX_SWEEPS:
             break
         try:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import pkgutil
 from collections.abc import Iterable
+from functools import cache
 from types import ModuleType
 
 from service.errors import Fault, SpecError
@@ -14,10 +16,19 @@ _SHORTEST_START = 3
 _LONGEST_NAME = 100  # longer words are never a typing mistake, and comparing them costs quadratic time
 
 
+@cache
 def names(folder: str) -> tuple[str, ...]:
-    """The plugins of `folder` ("searchers", "schedulers"), sorted; files that start with an underscore are none."""
+    """The plugins of `folder` ("searchers", "schedulers"), sorted; files that start with an underscore are none.
+
+    The folder is read once in a process.
+    """
     package = importlib.import_module(f"service.tuning.{folder}")
-    found = {info.name for info in pkgutil.iter_modules(package.__path__) if not info.name.startswith("_")}
+    return _names(tuple(package.__path__))
+
+
+@functools.cache  # a service reads many sweep files, and a process keeps the plugins that it began with
+def _names(paths: tuple[str, ...]) -> tuple[str, ...]:
+    found = {info.name for info in pkgutil.iter_modules(paths) if not info.name.startswith("_")}
     return tuple(sorted(found))
 
 
@@ -32,6 +43,12 @@ def find(folder: str, name: str) -> ModuleType:
             nearest=nearest(name, known),
         )
         raise SpecError([fault])
+    return _imported(folder, name)
+
+
+@cache
+def _imported(folder: str, name: str) -> ModuleType:
+    """As `importlib.import_module`, without its lock, for which the threads of a service would wait."""
     return importlib.import_module(f"service.tuning.{folder}.{name}")
 
 

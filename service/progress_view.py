@@ -129,7 +129,7 @@ def line(progress: dict[str, Any]) -> str:
     parts.append(duration(progress.get("elapsed_s")))
     if progress.get("eta_s") is not None and progress.get("state") == "running":
         parts.append(f"{duration(progress['eta_s'])} left")
-    return " · ".join(parts)
+    return " · ".join(filter(None, parts))
 
 
 def picture(progress: dict[str, Any]) -> RenderableType:

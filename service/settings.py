@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 HOME_VARIABLE: Final = "TUNEYARD_HOME"
+PREFIX: Final = "TUNEYARD_"
 _data_dir: ContextVar[Path | None] = ContextVar("data_dir", default=None)
 
 
@@ -21,6 +22,27 @@ def home() -> Path:
     """The data folder, absolute: `--data-dir`, else TUNEYARD_HOME, else `.tuneyard` in the user's own folder."""
     chosen = _data_dir.get() or Path(os.environ.get(HOME_VARIABLE) or "~/.tuneyard")
     return chosen.expanduser().absolute()
+
+
+def variables() -> dict[str, str]:
+    """Every variable TUNEYARD_<NAME> that is set to something, under its <name> in lower case."""
+    given = {name: value.strip() for name, value in os.environ.items() if name.startswith(PREFIX)}
+    return {name.removeprefix(PREFIX).lower(): value for name, value in given.items() if value}
+
+
+def config_folder() -> Path:
+    """Where a person's servers and tokens are kept: `tuneyard` in XDG_CONFIG_HOME, else in `~/.config`."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser().absolute() / "tuneyard"
+
+
+def server() -> str | None:
+    """TUNEYARD_SERVER: the server that commands are about, as `--server` names it."""
+    return os.environ.get("TUNEYARD_SERVER") or None
+
+
+def token() -> str | None:
+    """TUNEYARD_TOKEN: the token for that server, where no file should hold it."""
+    return os.environ.get("TUNEYARD_TOKEN") or None
 
 
 def python_path(*first: Path) -> str:

@@ -110,6 +110,17 @@ def parse_sweep(text: str | bytes, *, file: str, root: Path, overrides: Sequence
     return _resolve(parse(text, file=file), root, overrides)
 
 
+def change_sweep(data: Mapping[str, Any], overrides: Sequence[str]) -> SweepSpec:
+    """The resolved spec `data` with overrides applied, as `load_sweep` takes them. SpecError with all faults."""
+    root = resolved_tree(data)
+    faults = Faults(root)
+    spec_overrides.apply(root, overrides, faults)
+    canonical_tree(root, faults)
+    fields = Reader(root, None, faults).fields()
+    faults.raise_any()
+    return SweepSpec(**fields)
+
+
 def canonical_tree(root: Node, faults: Faults) -> None:
     """Turn the words of other tools into the canonical ones, in place."""
     if not isinstance(root.value, dict):

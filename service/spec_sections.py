@@ -14,6 +14,10 @@ _LONGEST_NAME: Final = 31  # with a date and six digits it has to fit a Kubernet
 _NAME: Final = re.compile(r"^[a-z]([-a-z0-9]{0,29}[a-z0-9])?$")
 _METRIC_NAME: Final = re.compile(r"^[\w\-. :/]{1,200}$")
 _MODEL_ALIAS: Final = re.compile(r"^[^\s@/:]{1,150}@[A-Za-z][\w-]{0,50}$")
+_VERSIONS: Final = r"(===?|~=|!=|<=?|>=?) *[A-Za-z0-9.*+!-]+"
+_REQUIREMENT: Final = re.compile(
+    rf"^[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._, -]+\])? *({_VERSIONS}( *, *{_VERSIONS})*)?$"
+)
 
 Duration = Annotated[
     float,
@@ -196,6 +200,18 @@ class Budget(Section):
     in a row: in the metric's own unit; with several objectives in spans of the Pareto front."""
 
 
+def _requirement(text: object) -> object:
+    if isinstance(text, str) and not _REQUIREMENT.fullmatch(text):
+        msg = "a package is its name with versions, as in timm==1.0.9 or torch-geometric>=2.6,<3; no options, no URLs"
+        raise ValueError(msg)
+    return text
+
+
+Requirement = Annotated[
+    str, BeforeValidator(_requirement), Field(max_length=200, json_schema_extra={"pattern": _REQUIREMENT.pattern})
+]
+
+
 def _whole_gpus(value: object) -> object:
     if isinstance(value, float) and value > 1 and not value.is_integer():
         msg = "above 1, GPUs are given out whole"
@@ -285,7 +301,11 @@ class Code(Section):
     root: str = Field(default=".", min_length=1, max_length=1000)
     """The folder, relative to the sweep file."""
     exclude: Annotated[tuple[str, ...], Field(max_length=1000)] = ()
-    """Patterns of files that stay behind."""
+    """Patterns of files that stay behind, as in .gitignore; one that begins with `!` comes along although a .gitignore
+    leaves it out."""
+    pip: Annotated[tuple[Requirement, ...], Field(max_length=100)] | None = None
+    """Packages that a server installs for the job, as in `timm==1.0.9`, if its operator allows it; `tuneyard run` takes
+    what is installed."""
 
 
 class Head(Section):

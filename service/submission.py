@@ -9,9 +9,10 @@ from typing import Final
 
 from service.errors import Fault, SpecError
 from service.facts import gather
-from service.spec import SweepSpec, load_sweep
-from service.sweeps import new_id
-from service.tuning.sweep_folder import Job
+from service.spec import SweepSpec, change_sweep, load_sweep
+from service.sweeps import Sweep, new_id
+from service.tuning.knowledge import ABOUT_FACT
+from service.tuning.sweep_folder import Job, read_job
 
 OURS: Final = ("service", "trainables", "cluster")
 
@@ -28,6 +29,15 @@ def prepare(path: Path, overrides: Sequence[str], *, signatures: bool) -> Job:
     return Job(
         new_id(spec.name), spec.to_dict(), str(root), facts=facts, checks_signatures=signatures, source=str(path)
     )
+
+
+def forked(old: Sweep, overrides: Sequence[str], *, keeps_results: bool) -> Job:
+    """The job of a new sweep made of an old one with changes; it learns from the old one with `keeps_results`."""
+    job = read_job(old.folder)
+    source = [f"search.warm_start={old.id}"] if keeps_results else ["search.warm_start=[]"]
+    spec = change_sweep(job.spec, [*overrides, *source])
+    facts = {name: value for name, value in job.facts.items() if name != ABOUT_FACT}
+    return replace(job, sweep_id=new_id(spec.name), spec=spec.to_dict(), facts=facts)
 
 
 def refuse_our_names(root: Path, file: str) -> None:

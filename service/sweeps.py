@@ -96,18 +96,20 @@ def new_id(name: str) -> str:
     return f"{slug[: MAX_ID - _SUFFIX].rstrip('-')}-{day}-{secrets.token_hex(3)}"
 
 
-def every(home: Path) -> list[Sweep]:
-    """All sweeps under the data folder, the newest first."""
+def every(home: Path, project: str | None = None) -> list[Sweep]:
+    """All sweeps under the data folder, or those of one project of the service, the newest first."""
     folders = sweeps_folder(home).glob(f"[!.]*/{JOB_FILE}")
-    return sorted((Sweep(path.parent) for path in folders), key=lambda s: (s.created_at, s.id), reverse=True)
+    sweeps = [Sweep(path.parent) for path in folders]
+    mine = sweeps if project is None else [sweep for sweep in sweeps if sweep.launch().get("project") == project]
+    return sorted(mine, key=lambda s: (s.created_at, s.id), reverse=True)
 
 
-def find(home: Path, text: str | None) -> Sweep:
+def find(home: Path, text: str | None, project: str | None = None) -> Sweep:
     """The sweep that `text` means: an id, else a name (its newest sweep), else the start of one id; None the newest.
 
-    SweepNotFoundError says what is there instead.
+    With `project` no other's is seen. SweepNotFoundError says what is there instead.
     """
-    sweeps = every(home)
+    sweeps = every(home, project)
     if not sweeps:
         msg = f"there are no sweeps under {home}; start one with `tuneyard run sweep.yaml`"
         raise SweepNotFoundError(msg)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from cluster import ray_head
+
+pytest_plugins = ["tests.databases"]
 
 # Before anything imports ray or mlflow: no telemetry, no cluster that happens to run on this machine, no prompt.
 os.environ.pop("RAY_ADDRESS", None)
@@ -36,3 +41,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def root() -> Path:
     """The top of the source tree."""
     return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ray_head.RayHead]:
+    """A Ray for jobs, started once for all tests that want one."""
+    folder = tmp_path_factory.mktemp("ray")
+    yield ray_head.own(folder, cpus=2)
+    ray_head.end(folder)

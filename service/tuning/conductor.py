@@ -60,11 +60,17 @@ class Conductor:
         self.is_giving_up = False  # told to end at once: storage that is away is not waited for any more
         self.error: BaseException | None = None  # what made that necessary
         self.is_open = True  # while it is not, nothing starts
+        self.limit: int | None = None  # how many attempts may run at once
 
     @property
     def history(self) -> History:
         """The sweep so far."""
         return self._decider.history
+
+    def follow(self, decider: Decider) -> None:
+        """Have `decider`, which reads the same history, decide from here on."""
+        with self.lock:
+            self._decider = decider
 
     @property
     def elapsed_s(self) -> float:
@@ -85,7 +91,7 @@ class Conductor:
         Sets `finished` once there will never be one again. While draining nothing starts.
         """
         with self.lock:
-            if self.finished is not None or self.is_draining or not self.is_open:
+            if self.finished is not None or self.is_draining or not self.is_open or self._is_at_limit():
                 return None
             answer = self._ask()
             while isinstance(answer, Wait) and answer.events:
@@ -118,8 +124,8 @@ class Conductor:
                 return self._is_current(arrival.trial, arrival.attempt)
             goes_on = all(isinstance(e, Reported | CheckpointSaved) for e in events)
             goes_on = goes_on and not any(isinstance(e, Reported) and e.action != "continue" for e in events)
-            if goes_on and self.is_draining and self._may_end(arrival):
-                events.append(AttemptEnded(arrival.trial, arrival.attempt, "interrupted", "the sweep was paused"))
+            if goes_on and (cause := self._taken_back(arrival)) is not None:
+                events.append(AttemptEnded(arrival.trial, arrival.attempt, "interrupted", cause))
                 goes_on = False
             self._settle(arrival.trial, events)
             return goes_on
@@ -191,6 +197,23 @@ class Conductor:
             else:
                 self._drop(expendable(self.history, replace(self._retention, runners_up=0)))
                 self.commit([SweepEnded(self.finished.ending, self.finished.reason)])
+
+    def surplus(self) -> list[int]:
+        """The newest of the running trials beyond the limit: they end with their next checkpoint, and go on later."""
+        with self.lock:
+            running = [t.number for t in self.history.unfinished() if t.status is Status.RUNNING]
+            return [] if self.limit is None else sorted(running)[self.limit :]
+
+    def _is_at_limit(self) -> bool:
+        return self.limit is not None and self.history.counts[Status.RUNNING] >= self.limit
+
+    def _taken_back(self, arrival: Arrival) -> str | None:
+        """Why the attempt ends here though its trial goes on; None where it does not."""
+        if self.is_draining:
+            return "the sweep was paused" if self._may_end(arrival) else None
+        if arrival.trial in self.surplus() and self._may_end(arrival):
+            return "fewer trials run at once from here on"
+        return None
 
     def _may_end(self, arrival: Arrival) -> bool:
         """Whether a draining attempt has saved, or had its chance to: one report may have left before it was told."""

@@ -171,10 +171,17 @@ class SweepPaused:
 
 @dataclass(frozen=True, slots=True)
 class SweepEnded:
-    """The sweep is over for good. `ending`: completed or failed."""
+    """The sweep is over, unless it is extended. `ending`: completed or failed."""
 
     ending: Literal["completed", "failed"]
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SweepExtended:
+    """The sweep may try up to `max_trials` configurations, more than before; one that had ended goes on."""
+
+    max_trials: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +207,7 @@ Event: TypeAlias = (
     | HeldOutEnded
     | SweepPaused
     | SweepEnded
+    | SweepExtended
     | Artifacts
 )
 Begun: TypeAlias = AttemptStarted | HeldOutStarted  # what a worker is given

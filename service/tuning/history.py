@@ -24,6 +24,7 @@ from service.tuning.events import (
     Reported,
     SearchEnded,
     SweepEnded,
+    SweepExtended,
     SweepPaused,
     SweepStarted,
     TrialEnded,
@@ -170,6 +171,8 @@ class History:
                 self.tests.apply(event, self.trials[event.trial])
             case SweepEnded():
                 self.ended = event
+            case SweepExtended():
+                self.ended = self.search_ended = None
             case _:
                 self._apply_to_trial(event, at)
 

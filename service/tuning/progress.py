@@ -30,6 +30,7 @@ def snapshot(
         "trials": {"total": limits.max_trials, **{str(status): counts[status] for status in Status}},
         **fits,
         "epochs": history.epochs_trained,
+        "trial_hours": round(history.train_seconds / 3600, 6),
         "best": _best(history),
         "expected_improvement": expected,
         "min_expected_improvement": limits.min_expected_improvement,

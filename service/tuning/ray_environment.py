@@ -24,3 +24,8 @@ def prepare(*, is_own: bool) -> None:
     os.environ.update(_SETTINGS)
     if is_own:
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+
+
+def joined_address(address: str) -> str:
+    """HOST:PORT of the cluster to join; for `auto` the one that runs this job, as Ray says it."""
+    return os.environ.get("RAY_ADDRESS", address) if address == "auto" else address

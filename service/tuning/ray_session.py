@@ -21,12 +21,15 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from service.errors import BackendError
 from service.spec import SweepSpec
 from service.tuning.conductor import Conductor
+from service.tuning.ray_environment import joined_address
 from service.tuning.sweep_folder import Job
-from service.tuning.tune_adapter import EndNow, Forget, Owner, SlotResources, SweepScheduler, SweepSearcher
+from service.tuning.tune_adapter import EndNow, Owner, SweepScheduler, SweepSearcher
+from service.tuning.tune_adjustments import Forget, SlotResources
 from service.tuning.tune_worker import AttemptTrainable
 
 log: Final = logging.getLogger(__name__)
 _QUIET: Final[dict[str, Any]] = {"log_to_driver": False, "logging_level": logging.ERROR}
+MOST_SLOTS: Final = 1000
 OBJECT_STORE_BYTES: Final = 256 * 2**20  # results and configurations only; data stays with the workers
 
 
@@ -50,7 +53,7 @@ def run_attempts(conductor: Conductor, owner: Session) -> BaseException | None:
     """Run attempts until the conductor has no more, and have the owner conclude. Returns what stopped it, or None."""
     try:
         with _ray(owner.folder, owner.ray_address) as scratch:
-            slots = _slots(owner)
+            slots = _slots(owner, is_steered=conductor.limit is not None)
             owner.watchdog.kill = kill_worker
             log.info("Ray is up; %d trials fit at the same time", len(slots))
             error = _fit(_tuner(conductor, owner, slots, scratch))
@@ -134,8 +137,11 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def _slots(owner: Session) -> list[SlotResources]:
-    """One per trial that can run at the same time. BackendError if not even one fits."""
+def _slots(owner: Session, *, is_steered: bool) -> list[SlotResources]:
+    """One per trial that can run at the same time. BackendError if not even one fits.
+
+    Where it is told from outside how many may run, that and the cluster can grow: then there are slots to spare.
+    """
     resources = owner.spec.resources
     bundle = {"CPU": resources.cpu, "GPU": resources.gpu, "memory": float(resources.memory_bytes or 0)}
     bundle = {name: amount for name, amount in bundle.items() if amount > 0}
@@ -147,6 +153,8 @@ def _slots(owner: Session) -> list[SlotResources]:
         msg = f"no trial fits: one asks for {want}, Ray has {here}; lower `resources:` in the sweep file"
         raise BackendError(msg)
     asked = owner.spec.budget.max_concurrent_trials
+    if is_steered:
+        return [SlotResources(i, bundle) for i in range(min(asked or MOST_SLOTS, MOST_SLOTS))]
     if asked is not None and asked > fits:
         owner.warnings.append(f"max_concurrent_trials is {asked}, but only {fits} trials fit at the same time")
     useful = owner.spec.budget.max_trials or fits
@@ -178,7 +186,7 @@ def _ray(folder: Path, address: str | None) -> Iterator[Path]:
                 _temp_dir=str(scratch / "ray"),
             )
         else:
-            host = address.rpartition(":")[0]  # Ray takes a loopback address for this machine's public one
+            host = joined_address(address).rpartition(":")[0]  # Ray takes a loopback address for the public one
             ray.init(address, **_QUIET, **({"_node_ip_address": host} if host.startswith("127.") else {}))
         signal.signal(signal.SIGTERM, on_term)  # Ray has put one in its place that leaves at once
         yield scratch

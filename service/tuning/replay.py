@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, cast
@@ -32,11 +32,12 @@ from service.tuning.events import (
     Reported,
     SearchEnded,
     SweepEnded,
-    SweepStarted,
+    SweepExtended,
     TrialEnded,
     TrialProposed,
     encode,
 )
+from service.tuning.extension import spec_on_record, spec_with
 from service.tuning.history import History
 from service.tuning.knowledge import read_past
 from service.tuning.ledger import read_ledger
@@ -72,24 +73,35 @@ class Replayed:
 def replay_folder(folder: Path) -> Replayed:
     """Replay the sweep stored in `folder`, as far as it has come. LedgerError where nothing is on record yet."""
     records, job = read_ledger(folder), read_job(folder)
-    spec = recorded_spec(records)
-    decider = build(spec, history_of(spec, ()), job.defaults, read_past(folder, job.facts)).decider
-    decider.tests = tests_winner(spec, job.untestable)
-    return replay(records, decider)
+    first, past = recorded_spec(records[:1]), read_past(folder, job.facts)
+    history = history_of(first, ())
+
+    def decider(spec: SweepSpec) -> Decider:
+        found = build(spec, history, job.defaults, past).decider
+        found.tests = tests_winner(spec, job.untestable)
+        return found
+
+    def extended(max_trials: int) -> Decider:
+        return decider(SweepSpec.from_dict(spec_with(first.to_dict(), max_trials)))
+
+    return replay(records, decider(first), extended)
 
 
 def recorded_spec(records: Sequence[Record]) -> SweepSpec:
-    """The sweep file as it stands in the first record. LedgerError where there is none."""
-    first = records[0].event if records else None
-    if not isinstance(first, SweepStarted):
+    """The sweep file as it stands in the records, extensions included. LedgerError where there is none."""
+    spec = spec_on_record(records)
+    if spec is None:
         msg = "nothing of this sweep is on record yet, so there is nothing to replay"
         raise LedgerError(msg)
-    return SweepSpec.from_dict(first.spec)
+    return SweepSpec.from_dict(spec)
 
 
-def replay(records: Sequence[Record], decider: Decider) -> Replayed:
-    """Ask `decider`, which has an empty history, everything that `records` answer; up to the first difference."""
-    return _Replay(records, decider).run()
+def replay(records: Sequence[Record], decider: Decider, extended: Callable[[int], Decider] | None = None) -> Replayed:
+    """Ask `decider`, which has an empty history, everything that `records` answer; up to the first difference.
+
+    `extended` makes a decider of the same history with another `max_trials`, for sweeps that were extended.
+    """
+    return _Replay(records, decider, extended).run()
 
 
 class _DifferentError(Exception):
@@ -101,7 +113,10 @@ class _DifferentError(Exception):
 class _Replay:
     """One walk through the records. `_at` is the place of the next record that is not folded in."""
 
-    def __init__(self, records: Sequence[Record], decider: Decider) -> None:
+    def __init__(
+        self, records: Sequence[Record], decider: Decider, extended: Callable[[int], Decider] | None = None
+    ) -> None:
+        self._extended = extended
         self._records, self._decider, self._history = records, decider, decider.history
         self._at, self._proposals, self._decisions, self._by_the_clock = 0, 0, 0, 0
         limits = decider.limits
@@ -124,6 +139,9 @@ class _Replay:
         match event:
             case DriverStarted():
                 self._decider = replace(self._decider)  # a new driver has yet to find out what the one before knew
+                self._take(1)
+            case SweepExtended() if self._extended is not None:
+                self._decider = self._extended(event.max_trials)
                 self._take(1)
             case TrialProposed() | AttemptStarted() | TrialEnded() | SearchEnded() | HeldOutStarted():
                 self._started(event)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.tuning.held_out import HeldOut, scores, shown_names
+from service.tuning.held_out import HeldOut, scores, shown_names, winning_fits
 from service.tuning.history import History
 from service.tuning.report_trials import rounded
 
 
 def held_out_of(history: History) -> dict[str, Any] | None:
     """The scores by metric, with their deviation over fits, and each tested fit; None where nothing is tested."""
-    if not history.tests:
+    winners = [number for number, _ in winning_fits(history) if number in history.tests]
+    if not winners:
         return None
-    tests = [history.tests[number] for number in sorted(history.tests)]
+    tests = [history.tests[number] for number in sorted(winners)]  # of a sweep that was extended, another may be, too
     first = history.trials[tests[0].trial]
     means = [
         {

@@ -20,7 +20,7 @@ from pytorch_lightning.utilities.types import LRSchedulerConfig
 from service.errors import MissingMetricError, TrialError
 from service.objective import Objective
 from service.tuning.assignment import Assignment, Report
-from service.tuning.sweep_folder import DRAIN_FILE
+from service.tuning.sweep_folder import DRAIN_FILE, YIELD_FILE
 from service.tuning.trial_checkpoint import write_checkpoint
 from service.tuning.trial_generators import own_generator_states, restore_own_generators
 from service.tuning.trial_log import LogFile
@@ -76,8 +76,8 @@ def should_checkpoint(assignment: Assignment, report: Report, before: Before, *,
         return True, f"epoch {report.epoch} is the first at or after one to save"
     if is_last:
         return True, "the fit ends with this epoch"
-    if assignment.path(DRAIN_FILE).exists():
-        return True, "the sweep is being paused"
+    if any(assignment.path(name).exists() for name in (DRAIN_FILE, YIELD_FILE.format(trial=assignment.trial))):
+        return True, "the sweep or this trial is being paused"
     loss = epoch_loss(assignment, report.metrics)
     if assignment.save_above is not None and loss < min(before.best_loss, assignment.save_above):
         return True, "better than the trial before and than what is kept"

@@ -18,7 +18,9 @@ from service.tuning import assigning, ray_environment
 from service.tuning.assembly import Parts, build, first_points, history_of, tests_winner
 from service.tuning.clock import steady_clock
 from service.tuning.conductor import Conductor
-from service.tuning.events import Begun, SweepStarted
+from service.tuning.control import Control, read_control
+from service.tuning.events import Begun, SweepExtended, SweepStarted
+from service.tuning.extension import widened
 from service.tuning.history import History
 from service.tuning.knowledge import read_past
 from service.tuning.lease import Lease
@@ -27,6 +29,7 @@ from service.tuning.outcome import leave_report
 from service.tuning.patience import patiently
 from service.tuning.progress import snapshot
 from service.tuning.signature_request import request_of
+from service.tuning.steering import Steering
 from service.tuning.storage import FolderStorage
 from service.tuning.sweep_folder import DRAIN_FILE, FOLDERS, PROGRESS_FILE, WARM_UP, Job, read_job, write_job
 from service.tuning.taking_over import driver_started, take_over
@@ -47,16 +50,16 @@ class Driver:
     def __init__(self, folder: Path, home: Path, lease: Lease, ray_address: str | None = None) -> None:
         self.folder, self.home, self.lease, self.ray_address = folder, home, lease, ray_address
         self.storage = FolderStorage(folder)
-        self.job: Job = read_job(folder)
+        asked = read_control(folder) or Control()
+        self.job: Job = self._widen(read_job(folder), asked.max_trials)
         self.spec = SweepSpec.from_dict(self.job.spec)
         self._tidy()
         clock = steady_clock()
         ledger = Ledger(self.storage, clock, lease.check)
-        history = history_of(self.spec, take_over(ledger, folder, lease))
-        past = read_past(folder, self.job.facts)
-        self.parts: Parts = build(self.spec, history, self.job.defaults, past)
-        self.parts.decider.tests = tests_winner(self.spec, self.job.untestable)
+        self.parts: Parts = self._assemble(history_of(self.spec, take_over(ledger, folder, lease, self.job.spec)))
         self.conductor = Conductor(self.parts.decider, ledger, self.storage, self.parts.retention, clock)
+        self.conductor.limit = asked.max_concurrent_trials
+        self.steering = Steering(folder, self.conductor, self.extend, self.pause)
         self.warnings = self.parts.decider.warnings
         self.watchdog = Watchdog(self.spec.failure.report_timeout_s, is_excused=self._storage_refuses)
         self.pause_reason: str | None = None
@@ -131,7 +134,32 @@ class Driver:
             self.conductor.commit([driver_started(self.lease)])
         self.conductor.interrupt_running("the driver before was lost")
         self.conductor.sweep_up()
+        self.steering.tidy()
         patiently(lambda: self.storage.delete(DRAIN_FILE), "removing the drain mark")
+
+    def _assemble(self, history: History) -> Parts:
+        parts = build(self.spec, history, self.job.defaults, read_past(self.folder, self.job.facts))
+        parts.decider.tests = tests_winner(self.spec, self.job.untestable)
+        return parts
+
+    def _widen(self, job: Job, max_trials: int | None) -> Job:
+        """`job` with room for so many trials, in its file before it counts; the same where it has that already."""
+        wider = widened(job, max_trials)
+        if wider is not job:
+            patiently(lambda: write_job(self.folder, wider), "writing the job")
+        return wider
+
+    def extend(self, max_trials: int) -> None:
+        """Let the running sweep try up to `max_trials` configurations; nothing happens where it may already."""
+        with self.conductor.lock:
+            if self.conductor.finished is not None or (job := self._widen(self.job, max_trials)) is self.job:
+                return
+            self.job, self.spec = job, SweepSpec.from_dict(job.spec)
+            if self.history.sequence:
+                self.conductor.commit([SweepExtended(max_trials)])
+            self.parts = self._assemble(self.history)
+            self.parts.decider.warnings = self.warnings  # one list, which others hold
+            self.conductor.follow(self.parts.decider)
 
     def _storage_refuses(self) -> bool:
         """Whether workers that are silent may be waiting for storage, rather than hang."""
@@ -295,6 +323,8 @@ class Driver:
                     if self.tracking["delivered"] is None:
                         self.tracking = {"delivered": None, "lag": tracker.lag(self.history.sequence)}
                     self.write_progress()
+                    if not self.has_lost:
+                        self.steering.obey()
 
         self._say()
         thread = threading.Thread(target=loop, name="progress", daemon=True)

@@ -10,6 +10,7 @@ from service.objective import Objectives
 from service.plugins import find
 from service.spec import SweepSpec
 from service.tuning.events import SweepStarted
+from service.tuning.extension import spec_with
 from service.tuning.tracking_names import clean_key, param_text, tag_text
 
 _COMMIT = "git_commit"
@@ -30,6 +31,10 @@ class Subject:
     tags: dict[str, str]
     params: dict[str, str]
     resolved: str  # the sweep file with everything filled in, as text
+
+    def resolved_with(self, max_trials: int) -> str:
+        """The same with another number of trials."""
+        return resolved_text(spec_with(json.loads(self.resolved), max_trials))
 
 
 def read_subject(started: SweepStarted) -> Subject:

@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from ray import cloudpickle, tune
-from ray.air.execution._internal.actor_manager import RayActorManager
-from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
-from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
+from ray.exceptions import OutOfMemoryError
 from ray.tune.execution.tune_controller import TrialRunnerWrapper, TuneController
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
-from ray.tune.utils.object_cache import _ObjectCache
 
 from service.tuning.conductor import Conductor
 from service.tuning.decisions import Arrival, FailureKind
 from service.tuning.events import Begun, Checkpoint
 from service.tuning.sweep_folder import WARM_UP
+from service.tuning.tune_adjustments import adapt
 from service.tuning.watchdog import Watchdog
 
 FINISHED: Final[str] = Searcher.FINISHED
@@ -56,54 +53,6 @@ class EndNow(tune.Stopper):  # type: ignore[misc]  # ray ships no types
         return {}
 
 
-class LostWorkerError(RayActorError):  # type: ignore[misc]  # ray ships no types
-    """A worker that is gone for a reason that Tune does not know."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.text = text
-
-    def __str__(self) -> str:
-        return self.text
-
-    def __reduce__(self) -> tuple[type[LostWorkerError], tuple[str]]:
-        return LostWorkerError, (self.text,)
-
-
-class SlotResources(tune.PlacementGroupFactory):  # type: ignore[misc]  # ray ships no types
-    """The resources of one slot. Slots never compare equal, so that a slot's warm worker serves that slot only.
-
-    With equal requests Tune gives a waiting trial the first worker that falls idle and kills the one that was starting
-    for it, so that short trials end up with a single busy worker.
-    """
-
-    def __init__(self, slot: int, bundle: dict[str, float]) -> None:
-        super().__init__([bundle])
-        self.slot = slot
-
-    def __eq__(self, other: object) -> bool:
-        """Whether `other` is the same slot."""
-        return isinstance(other, SlotResources) and other.slot == self.slot
-
-    def __hash__(self) -> int:
-        """Consistent with equality."""
-        return hash(("slot", self.slot))
-
-
-class WarmWorkers(_ObjectCache):  # type: ignore[misc]  # ray ships no types
-    """Keeps every idle worker until the end. Tune's own cache keeps one, and none while another is starting."""
-
-    def cache_object(self, key: SlotResources, obj: object) -> bool:
-        """Keep `obj` for the next attempt of its slot."""
-        self._cached_objects[key].append(obj)
-        self._num_cached_objects += 1
-        return True
-
-    def flush_cached_objects(self, force_all: bool = False) -> Iterator[object]:  # noqa: FBT001, FBT002  # Tune's signature
-        """Let go of the workers only when Tune says that all is over."""
-        return super().flush_cached_objects(force_all=True) if force_all else iter(())
-
-
 class Owner(Protocol):
     """What the adapters ask of the driver."""
 
@@ -128,10 +77,12 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
     def __init__(self, conductor: Conductor, slots: int, owner: Owner) -> None:
         super().__init__(metric="message", mode="max")
         self._conductor, self._owner = conductor, owner
+        self._count = slots
         self._free = list(range(slots))[::-1]
         self._cold = list(range(slots))[::-1]
         self._slots: dict[str, int] = {}
         self._workers: dict[int, tuple[int, str]] = {}  # slot -> process id and node of its warm worker
+        self.closed: set[int] = set()  # slots whose worker goes, since fewer trials may run at once
         self._warming: set[str] = set()
 
     @property
@@ -150,20 +101,41 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
     def _suggest(self, trial_id: str) -> Suggestion:
         if self._conductor.is_giving_up:
             return FINISHED
-        if self._cold and not self._conductor.is_draining:
-            slot = self._cold.pop()
+        slot = self._slot_to_warm()
+        if slot is not None:
             self._free.remove(slot)
+            self._cold.remove(slot)
+            self.closed.discard(slot)
             self._warming.add(trial_id)
             return self._give(trial_id, slot, self._owner.warm_up(slot))
-        if not self._free:
+        warm = [slot for slot in self._free if slot not in self._cold]
+        if not warm:
             return None
         started = self._conductor.start()
         if started is None:
             done = self._conductor.finished is not None or (self._conductor.is_draining and not self._slots)
             return FINISHED if done else None
-        slot = self._free.pop()
+        slot = warm[-1]
+        self._free.remove(slot)
         self._owner.watchdog.watch((started.trial, started.attempt), *self._workers[slot])
         return self._give(trial_id, slot, self._owner.assign(started))
+
+    def _slot_to_warm(self) -> int | None:
+        """A slot that waits for a worker and may have one: the last that was put there, unless it is still taken."""
+        limit = self._conductor.limit
+        is_full = limit is not None and self._count - len(self._cold) >= limit
+        if not self._cold or self._conductor.is_draining or is_full:
+            return None
+        return next((slot for slot in reversed(self._cold) if slot in self._free), None)
+
+    def keep_to_limit(self) -> None:
+        """Have idle workers go while there are more than trials that may run at once."""
+        limit = self._conductor.limit
+        for slot in [s for s in self._free if s not in self._cold]:
+            if limit is None or self._count - len(self._cold) <= limit:
+                return
+            self.closed.add(slot)
+            self._cold.insert(0, slot)
 
     def worker_ready(self, slot: int, pid: int, node: str) -> None:
         """The slot has a warm worker."""
@@ -266,8 +238,9 @@ class SweepScheduler(TrialScheduler):  # type: ignore[misc]  # ray ships no type
         """Tune starts pending trials by itself; this is only a place that its loop comes by at each step."""
         try:
             if not self._is_adapted:
-                _adapt(tune_controller._tune_controller)  # noqa: SLF001  # no public way to reach it
+                adapt(tune_controller._tune_controller, self._searcher.closed)  # noqa: SLF001  # no public way to reach it
                 self._is_adapted = True
+            self._searcher.keep_to_limit()
             self._watchdog.tick()
         except BaseException as error:  # noqa: BLE001  # see the module's docstring
             self._conductor.give_up(error)
@@ -288,41 +261,6 @@ class SweepScheduler(TrialScheduler):  # type: ignore[misc]  # ray ships no type
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles what it is given; nothing of ours is ever read back from there."""
         return {}
-
-
-class Forget(tune.Callback):  # type: ignore[misc]  # ray ships no types
-    """Frees what Tune keeps of every finished trial, so that the driver's memory does not grow with their number."""
-
-    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:  # noqa: ARG002  # Tune's signature
-        """Drop the results that Tune keeps for its own result grid."""
-        metadata = trial.run_metadata
-        metadata.metric_analysis.clear()
-        metadata.metric_n_steps.clear()
-        metadata.last_result = {}
-        trial.evaluated_params = {}
-
-
-def _adapt(controller: TuneController) -> None:
-    """Keep idle workers warm, and end Tune's own snapshots: they cost time and memory for every trial.
-
-    One snapshot, still empty, has to be there: Tune looks for it when it ends.
-    """
-    controller._actor_cache = WarmWorkers()  # noqa: SLF001  # no public way
-    controller.checkpoint(force=True, wait=True)
-    controller.checkpoint = lambda **_: None
-    _name_lost_workers(controller._actor_manager)  # noqa: SLF001  # no public way
-
-
-def _name_lost_workers(manager: RayActorManager) -> None:
-    """Have a worker that Ray's memory monitor ended count as lost: Tune itself would end the whole sweep."""
-    handle = manager._actor_task_failed  # noqa: SLF001  # no public way
-
-    def handle_named(tracked_actor_task: TrackedActorTask, exception: Exception) -> None:
-        if isinstance(exception, RayError) and not isinstance(exception, RayActorError | RayTaskError):
-            exception = LostWorkerError(f"{type(exception).__name__}: {exception}")
-        handle(tracked_actor_task, exception)
-
-    manager._actor_task_failed = handle_named  # noqa: SLF001  # no public way
 
 
 def _arrival(message: dict[str, Any]) -> Arrival:

@@ -19,11 +19,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import cli_start, digits_sweep, noop_trials
+from tests.benchmarks import cli_start, digits_sweep, noop_trials, service_load, store_rates
 from tests.benchmarks.measure import ROOT, Measure
 
 BENCHMARKS: dict[str, Callable[[Path], list[Measure]]] = {
     "cli": cli_start.measure,
+    "store": store_rates.measure,
+    "service": service_load.measure,
     "noop": noop_trials.measure_cost,
     "digits": digits_sweep.measure,
     "growth": noop_trials.measure_growth,

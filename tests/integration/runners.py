@@ -44,6 +44,16 @@ def tested(assignment: Assignment, report: Callable[[Report], bool]) -> None:
     report(Report(epoch, {"test_loss": float(assignment.params["model.x"])}, 0.0, None, diverged=False))
 
 
+def patient(assignment: Assignment, report: Callable[[Report], bool]) -> None:
+    """As `deterministic`, so slowly that something can be asked of the sweep meanwhile."""
+
+    def report_late(epoch_report: Report) -> bool:
+        time.sleep(0.5)
+        return report(epoch_report)
+
+    deterministic(assignment, report_late)
+
+
 def breaking(assignment: Assignment, report: Callable[[Report], bool]) -> None:  # noqa: ARG001  # a runner's signature
     """Fails as a wrong model does."""
     msg = "width must be even"

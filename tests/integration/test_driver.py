@@ -80,8 +80,8 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     pytest.fail(f"not true within {seconds} s: {condition}")
 
 
-def of(folder: Path, kind: type) -> list[Any]:
-    return [r.event for r in read_ledger(folder) if isinstance(r.event, kind)]
+def of(folder: Path, *kinds: type) -> list[Any]:
+    return [r.event for r in read_ledger(folder) if isinstance(r.event, kinds)]
 
 
 def reported(folder: Path) -> list[tuple[int, int, float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
@@ -17,6 +18,7 @@ from service.tuning.events import (
     Record,
     Reported,
     SweepEnded,
+    SweepExtended,
     TrialEnded,
     TrialProposed,
 )
@@ -52,8 +54,9 @@ def broken_promises(machine: Machine) -> list[str]:
 def _ledger_is_whole(records: list[Record]) -> Iterator[str]:
     if [r.sequence for r in records] != list(range(len(records))):
         yield "the ledger has gaps"
-    if sum(isinstance(r.event, SweepEnded) for r in records) != 1:
-        yield "the sweep has not ended exactly once"
+    ends = "".join({SweepEnded: "e", SweepExtended: "x"}.get(type(r.event), "") for r in records)
+    if not re.fullmatch("x*e", ends.replace("ex", "")):
+        yield "the sweep has not ended exactly once, and once more after each time that it was extended"
     if any(a.at > b.at for a, b in pairwise(records)):
         yield "the ledger's time goes backwards"
 
@@ -195,6 +198,11 @@ def _the_winner_is_tested_once(machine: Machine, records: list[Record], history:
         machine.spec.evaluation.test is True and history.ended is not None and history.ended.ending == "completed"
     )
     wanted = [number for number, _ in winning_fits(history)] if is_asked else []
+    if any(isinstance(r.event, SweepExtended) for r in records):  # who won before was tested, too
+        again = [trial for trial, times in Counter(e.trial for e in over).items() if times > 1]
+        if again or not set(wanted) <= {e.trial for e in over}:
+            yield f"tested are {[e.trial for e in over]}, among them not each of {wanted} once"
+        return
     if sorted(e.trial for e in over) != sorted(wanted):
         yield f"tested are {[e.trial for e in over]}, and not {wanted}"
     late = [r for r in records if isinstance(r.event, TrialProposed | AttemptStarted | Reported)]

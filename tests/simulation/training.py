@@ -13,7 +13,7 @@ from service.errors import CheckpointError
 from service.tuning.assignment import Assignment, Report
 from service.tuning.events import Checkpoint
 from service.tuning.reporting import made_finite
-from service.tuning.sweep_folder import DRAIN_FILE
+from service.tuning.sweep_folder import DRAIN_FILE, YIELD_FILE
 from service.tuning.trial_checkpoint import verified_path, write_checkpoint
 
 METRIC = "loss"
@@ -129,7 +129,8 @@ class Training:
 
     @staticmethod
     def _saves(assignment: Assignment, epoch: int) -> bool:
-        return epoch in assignment.checkpoint_epochs or assignment.path(DRAIN_FILE).exists()
+        marks = (DRAIN_FILE, YIELD_FILE.format(trial=assignment.trial))
+        return epoch in assignment.checkpoint_epochs or any(assignment.path(name).exists() for name in marks)
 
     @staticmethod
     def _save(assignment: Assignment, epoch: int) -> Checkpoint:

@@ -113,6 +113,12 @@ class Machine:
         self.folder.mkdir(parents=True)
         with self.attached():
             write_job(self.folder, Job(SWEEP_ID, self.spec.to_dict(), checks_signatures=False))
+        self.go_on()
+
+    def go_on(self) -> None:
+        """The same, from what is there."""
+        self.is_over, self.tracker, self.steps = False, None, 0
+        with self.attached():
             self.at(0.0, self.start_driver)
             self.at(TRACK_S, self.track)
             self.at(RENEW_S, self.renew)

@@ -44,12 +44,13 @@ NEVER_IN = {
 }  # fmt: skip
 # In `service` a layer imports only layers before it; files that no layer names may import anything of `service`.
 LAYERS = (
-    ("errors", "settings"),
+    ("errors", "settings", "records"),
     ("pareto", "objective", "document", "space", "plugins"),
     ("spec", "spec_*", "aliases", "faults"),
-    ("plan", "lifecycle", "signatures", "sweeps", "facts"),
+    ("plan", "lifecycle", "lifecycle_*", "queue", "queue_*", "signatures", "sweeps", "facts"),
+    ("dispatch",),
     ("launch", "submission", "past_sweeps"),
-    ("store",),
+    ("store", "store_*"),
     ("controller",),
     ("progress_view", "doctor"),
     ("plan_text",),

@@ -19,8 +19,10 @@ from tests.integration.synthetic_sweep import SWEEP as SYNTHETIC
 
 COMMANDS = (
     "run", "resume", "watch", "stop", "list", "show", "report", "best", "ui", "sync", "validate", "plan", "schema",
-    "fmt", "doctor", "replay",
+    "fmt", "doctor", "replay", "submit", "login", "context", "logs", "compare", "queue", "pause", "cancel", "extend",
+    "fork", "delete", "serve",
 )  # fmt: skip
+TOKEN_COMMANDS = ("token create", "token list", "token revoke")
 SWEEP = """
 kind: sweep
 name: small
@@ -47,9 +49,9 @@ def sweep_file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, *TOKEN_COMMANDS])
 def test_every_command_has_help_with_examples(command: str) -> None:
-    result = CliRunner().invoke(app, [command, "--help"])
+    result = CliRunner().invoke(app, [*command.split(), "--help"])
     assert result.exit_code == 0
     assert "Examples:\n    tuneyard " in result.output
 

@@ -279,6 +279,7 @@ def test_options_of_any_plugin_file_are_checked_by_their_own_names(
         ''')
     )
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
+    monkeypatch.setattr(plugins, "names", plugins.names.__wrapped__)  # which a process asks once only
     assert load(SMALL + "scheduler: {name: patient, patience_epochs: 5}").scheduler_options().patience_epochs == 5
     (found,) = faults(SMALL + "scheduler: {name: patient, patience_epoch: 5}")
     assert found.endswith("did you mean 'patience_epochs'?")

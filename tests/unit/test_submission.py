@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from service.errors import SpecError
-from service.submission import prepare
+from service.submission import forked, prepare
+from service.sweeps import create
 
 SWEEP = """
 name: small
@@ -47,3 +49,27 @@ def test_a_package_with_a_name_of_ours_is_refused(sweep_file: Path, name: str) -
 def test_a_folder_that_is_no_package_may_have_any_name(sweep_file: Path) -> None:
     (sweep_file.parent / "cluster").mkdir()
     assert prepare(sweep_file, [], signatures=False).code_root == str(sweep_file.parent)
+
+
+def test_a_fork_learns_from_the_old_sweep_and_keeps_its_code(sweep_file: Path, tmp_path: Path) -> None:
+    job = prepare(sweep_file, [], signatures=False)
+    old = create(tmp_path / "home", job, {})
+    new = forked(old, ["parameters.model.init_args.width.max=4", "name=narrow"], keeps_results=True)
+    assert new.sweep_id.startswith("narrow-")
+    assert new.code_root == job.code_root
+    assert new.spec["search"]["warm_start"] == [old.id]
+    assert new.spec["parameters"]["model.init_args.width"]["max"] == 4
+    assert forked(old, [], keeps_results=False).spec["search"].get("warm_start", []) == []
+    with pytest.raises(SpecError, match="did you mean"):
+        forked(old, ["parameters.model.init_args.widht.max=4"], keeps_results=True)
+
+
+@pytest.mark.parametrize("text", ["timm", "timm==1.0.9", "torch-geometric[full]>=2.6,<3", "a ~= 1.0"])
+def test_a_package_of_the_job_is_a_name_with_versions(sweep_file: Path, text: str) -> None:
+    assert prepare(sweep_file, [f"code.pip=['{text}']"], signatures=False).spec["code"]["pip"] == [text]
+
+
+@pytest.mark.parametrize("text", ["--index-url=http://x", "x @ http://x", "git+https://x/y", "timm\n-r x", "", "a;b"])
+def test_what_could_change_how_packages_are_installed_is_refused(sweep_file: Path, text: str) -> None:
+    with pytest.raises(SpecError, match=r"code\.pip"):
+        prepare(sweep_file, [f"code.pip={json.dumps([text])}"], signatures=False)

@@ -9,14 +9,16 @@ et al., Freeze-Thaw Bayesian Optimization (2014). A trial without prospects is d
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pydantic import Field
 
-from service.tuning.forecast.choice import Arm, Chooser, chooser, hopeless
 from service.tuning.history import History, Status, Trial
 from service.tuning.rungs import diverged, paused, rung_crossed
 from service.tuning.strategy import Drop, Problem, Resume, RungOptions, Scheduler, Verdict
+
+if TYPE_CHECKING:  # the forecast needs numpy, which whoever only checks the options does without
+    from service.tuning.forecast.choice import Arm, Chooser
 
 DECLINE: Final = 1.3  # how fast fewer trials come so far as the epoch grows
 SLIM: Final = 0.05  # a chance that is not worth the epochs, once nothing new comes any more
@@ -82,7 +84,7 @@ class Adaptive:
             return self._last(history, waiting)
         gone: list[Resume | Drop] = [
             Drop(number, "forecast: no chance to become the best")
-            for number in hopeless(self._problem, history, waiting)
+            for number in self._hopeless(history, waiting)
             if arm is None or number != arm.trial
         ]
         if arm is not None:
@@ -102,7 +104,14 @@ class Adaptive:
         return [Drop(t.number, "forecast: no chance to become the best") for t in waiting]
 
     def _chooser(self, history: History) -> Chooser:
+        from service.tuning.forecast.choice import chooser
+
         return chooser(self._problem, history)
+
+    def _hopeless(self, history: History, waiting: list[Trial]) -> list[int]:
+        from service.tuning.forecast.choice import hopeless
+
+        return hopeless(self._problem, history, waiting)
 
     def _reason(self, arm: Arm) -> str:
         objectives = self._problem.objectives.objectives

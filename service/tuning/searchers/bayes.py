@@ -10,7 +10,6 @@ from __future__ import annotations
 from pydantic import Field
 
 from service.space import Params, identity
-from service.tuning.forecast.choice import chooser, expected_improvement
 from service.tuning.history import History
 from service.tuning.points import SobolPoints, Tried, untried
 from service.tuning.strategy import Problem, Searcher, StrictOptions
@@ -50,12 +49,16 @@ class Bayes:
 
     def expected_improvement(self, history: History) -> float | None:
         """By how much the best new configuration, trained to the end, is expected to improve on the best so far."""
-        return expected_improvement(self._problem, history)
+        from service.tuning.forecast import choice
+
+        return choice.expected_improvement(self._problem, history)
 
     def _own(self, history: History) -> Params | None:
         if history.proposals == 0:  # who sets bounds puts them around what is expected to work
             return self._problem.space.from_unit([0.5] * self._problem.space.dimension)
         if history.proposals < self._options.n_startup:
             return self._startup.at(history.proposals)
+        from service.tuning.forecast.choice import chooser
+
         found = chooser(self._problem, history).choose(history)
         return None if found is None else found.params

@@ -1,0 +1,181 @@
+"""Brings every sweep of the service to where it is wanted: looks at jobs, asks the queue, carries out what is due.
+
+One pass after the other; each works from the store, the cluster and the folders alone. A controller that is killed
+between two steps leaves nothing that the next one would not find: what is due follows from a sweep's record, and doing
+it twice does no harm.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import suppress
+from typing import Final
+
+from cluster.backend import JobError, PlaceLostError
+from service import lifecycle
+from service.ending import Endings
+from service.errors import SweepNotFoundError
+from service.hands import Hands
+from service.leadership import Leadership, NotLeadingError
+from service.lifecycle import (
+    Allow,
+    Command,
+    Event,
+    Placed,
+    Preempted,
+    Rebalanced,
+    Remove,
+    Stop,
+    Submit,
+    SubmitFailed,
+    Unrunnable,
+)
+from service.placement import Placement, RefusedError
+from service.queue import Capacity, allot
+from service.records import State, SweepRecord
+from service.sighting import look, without_words
+from service.store import Store
+
+log: Final = logging.getLogger(__name__)
+PERIOD_S: Final = 1.0
+REST_S, REST = 0.2, 5.0  # between two passes: so long, and so many times what the last one took
+BY: Final = "controller"
+
+
+class Controller:
+    """One replica's controller; of several, only the one that leads acts."""
+
+    def __init__(self, store: Store, placement: Placement, leadership: Leadership, hands: Hands | None = None) -> None:
+        self.store, self.placement, self.leadership = store, placement, leadership
+        self._hands = hands or Hands()
+        self._endings = Endings(placement)
+        self._wake = threading.Event()
+        self._now = 0.0  # by the database's clock, at the beginning of the pass
+        self.trouble = ""  # why the last pass came to nothing; empty when it did not
+
+    def wake(self) -> None:
+        """There is something to do: do not wait for the next turn."""
+        self._wake.set()
+
+    def run(self, stop: threading.Event) -> None:
+        """Pass after pass until `stop` is set; the pass that runs then is brought to its end."""
+        self.leadership.hold()
+        try:
+            while not stop.is_set():
+                began = time.monotonic()
+                self._try()
+                took_s = time.monotonic() - began
+                stop.wait(max(REST_S, REST * took_s))  # a flood of submissions is not slowed down by passes
+                self._wake.wait(PERIOD_S)
+                self._wake.clear()
+        finally:
+            self._hands.close()
+            self.leadership.leave()
+
+    def _try(self) -> None:
+        try:
+            self.reconcile()
+        except NotLeadingError as error:
+            log.info("%s", error)
+        except Exception as error:  # a pass must not be the last one, whatever the database or the disk does
+            self.trouble = f"{type(error).__name__}: {error}"
+            log.exception("a pass of the controller broke off")
+
+    def reconcile(self) -> None:
+        """One pass."""
+        if not self.leadership.take():
+            return
+        self._now = self.store.now()
+        sweeps = {sweep.id: sweep for sweep in self.store.unfinished()}
+        try:
+            self._hear(sweeps)
+            self._allot(sweeps)
+            self._note_trouble("")
+        except JobError as error:
+            self._note_trouble(str(error))
+        self._endings.forget_others(sweeps)
+        for sweep in sweeps.values():
+            for command in lifecycle.due(sweep):
+                self._carry_out(sweep, command)
+
+    def _note_trouble(self, trouble: str) -> None:
+        if trouble != self.trouble:
+            log.warning("the cluster is away: %s", trouble) if trouble else log.info("the cluster is back")
+        self.trouble = trouble
+
+    def _hear(self, sweeps: dict[str, SweepRecord]) -> None:
+        settled = [sweep for sweep in sweeps.values() if not self._hands.is_busy(sweep.id)]
+        for sweep, event in look(self.placement.ground.home, self.placement.backend, settled):
+            self._act(sweeps, sweep, event)
+
+    def _allot(self, sweeps: dict[str, SweepRecord]) -> None:
+        there = self.placement.backend.capacity()
+        capacity = Capacity(there.cpus, there.gpus)
+        plan = allot(list(sweeps.values()), capacity, self.store.quotas(), self.store.usage(), self._now)
+        for sweep_id, reason in plan.preempt.items():
+            self._act(sweeps, sweeps[sweep_id], Preempted(reason))
+        for sweep_id, concurrency in plan.grants.items():
+            is_new = sweep_id in plan.place
+            self._act(sweeps, sweeps[sweep_id], Placed(concurrency) if is_new else Rebalanced(concurrency))
+
+    def _act(self, sweeps: dict[str, SweepRecord], sweep: SweepRecord, event: Event) -> None:
+        """Write what `event` makes of the sweep, where it makes anything of it."""
+        try:
+            after, _ = lifecycle.step(sweep, event, self._now)
+        except Exception:  # its driver, or code of its user's, may have left any nonsense in its folder
+            log.exception("what the driver of %s says is passed over", sweep.id)
+            event = without_words(event)
+            after, _ = lifecycle.step(sweep, event, self._now)
+        if after.version != sweep.version:
+            with suppress(SweepNotFoundError):  # deleted just now
+                sweeps[sweep.id] = self.store.act(sweep.id, None, event, by=BY, lease=self.leadership.lease())
+
+    def _carry_out(self, sweep: SweepRecord, command: Command) -> None:
+        match command:
+            case Submit():
+                self._hands.start(sweep.id, lambda: self._submit(sweep))
+            case Allow():
+                self._tell(sweep)
+            case Stop(wait_s):
+                if not self._endings.is_pausing(sweep, wait_s):
+                    self._hands.start(f"stop {sweep.id}", lambda: self._stop(sweep, wait_s))
+            case Remove():
+                self._hands.start(sweep.id, lambda: self._remove(sweep))
+
+    def _submit(self, seen: SweepRecord) -> None:
+        """Have the driver started that is due; what the cluster or the sweep itself says against it is noted."""
+        self.leadership.lease()
+        sweep = self.store.sweep(seen.id, None)
+        if sweep.attempt != seen.attempt or sweep.state is not State.STARTING:
+            return  # somebody was faster
+        try:
+            self.placement.submit(sweep)
+        except RefusedError as error:
+            self._note(sweep, Unrunnable(str(error)))
+        except PlaceLostError:
+            return  # it stays due until the cluster is back
+        except (JobError, OSError) as error:
+            self._note(sweep, SubmitFailed(sweep.attempt, str(error)))
+
+    def _note(self, sweep: SweepRecord, event: Event) -> None:
+        log.warning("%s: %s", sweep.id, event)
+        self.store.act(sweep.id, None, event, by=BY, lease=self.leadership.lease())
+
+    def _tell(self, sweep: SweepRecord) -> None:
+        try:
+            self.placement.tell(sweep)
+        except OSError as error:
+            log.warning("%s could not be told its share: %s", sweep.id, error)
+
+    def _stop(self, sweep: SweepRecord, wait_s: float) -> None:
+        self.leadership.lease()
+        self._endings.end(sweep, wait_s)
+
+    def _remove(self, sweep: SweepRecord) -> None:
+        """Remove a deleted sweep: a driver that may still be at work first, then the folder, then the row."""
+        self.leadership.lease()
+        self.placement.stop(sweep.id, 0.0)
+        self.placement.remove(sweep.id)
+        self.store.forget_sweep(sweep.id)

@@ -1,0 +1,144 @@
+"""What is left of all that limits a sweep's place: the cluster itself, and the quotas of its owner and project."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from service.records import Quota, SweepRecord
+
+_TINY: Final = 1e-9
+Quotas = Mapping[tuple[str, str], Quota]  # by ("user" or "project", name); "*" stands for each without one of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What the cluster has in all, busy or not. `sweeps` is the most drivers at once; None is no limit."""
+
+    cpus: float
+    gpus: float = 0.0
+    sweeps: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What one trial of a sweep occupies, and how many at once it can use; None for as many as fit."""
+
+    cpu: float
+    gpu: float
+    most: int | None
+
+
+def demand(sweep: SweepRecord) -> Demand:
+    """What a sweep can use, by its resources, its own `max_concurrent_trials`, and the trials that it has left.
+
+    Whole GPUs are cut into equal parts, so that 0.3 of one takes a third. A trial that asks for nothing counts as
+    one CPU.
+    """
+    resources, budget = sweep.spec.get("resources", {}), sweep.spec.get("budget", {})
+    cpu, gpu = float(resources.get("cpu", 1)), float(resources.get("gpu", 0))
+    if 0 < gpu < 1:
+        gpu = 1 / int(1 / gpu + _TINY)
+    limits = [limit for limit in (budget.get("max_concurrent_trials"), _left(sweep)) if limit is not None]
+    return Demand(cpu if cpu or gpu else 1.0, gpu, max(1, min(limits)) if limits else None)
+
+
+def _left(sweep: SweepRecord) -> int | None:
+    """How many fits the sweep may still need, as far as its budget of trials tells."""
+    total = sweep.spec.get("budget", {}).get("max_trials")
+    if total is None:
+        return None
+    trials, evaluation = sweep.progress.get("trials") or {}, sweep.spec.get("evaluation", {})
+    ended = sum(int(trials.get(status, 0)) for status in ("completed", "stopped", "diverged", "failed"))
+    fits = int(evaluation.get("folds", 1)) * int(evaluation.get("seeds", 1))
+    finals = int(evaluation.get("final_seeds", 0)) * int(evaluation.get("finalists", 3)) * fits
+    return max(0, int(total) - ended) * fits + finals
+
+
+@dataclass(slots=True)
+class Room:
+    """One limit: `quota` is what there is in all, the rest what has been given out. `who` may have it, if anyone."""
+
+    who: str
+    quota: Quota
+    used: dict[str, float] = field(default_factory=dict)
+
+    def take(self, wanted: Demand, trials: int, sweeps: int) -> None:
+        """Give out so many trials, to so many further sweeps; also where there is no room left."""
+        given = {"cpus": wanted.cpu * trials, "gpus": wanted.gpu * trials}
+        for name, amount in {**given, "concurrent_trials": trials, "running_sweeps": sweeps}.items():
+            self.used[name] = self.used.get(name, 0.0) + amount
+
+    def lack(self, wanted: Demand, sweeps: int) -> str | None:
+        """Why one trial more, of so many further sweeps, does not fit; None where it does."""
+        needs = {"running_sweeps": sweeps, "concurrent_trials": 1, "cpus": wanted.cpu, "gpus": wanted.gpu}
+        for name, need in needs.items():
+            has = getattr(self.quota, name)
+            if has is not None and need and self.used.get(name, 0.0) + need > has + _TINY:
+                return self._say(name, need, has)
+        return None
+
+    def _say(self, name: str, need: float, has: float) -> str:
+        left = max(0.0, has - self.used.get(name, 0.0))
+        if name == "running_sweeps":
+            return f"{self.who or 'the cluster'} may run {_count(int(has), 'sweep')} at once, and does"
+        if name == "concurrent_trials":
+            return f"{self.who} may run {_count(int(has), 'trial')} at once, and does"
+        unit = name[:-1].upper()
+        if need > has + _TINY:
+            whole = f"{self.who} may use {has:g} in all" if self.who else f"the cluster has {has:g} in all"
+            return f"one of its trials needs {_count(need, unit)}, and {whole}"
+        whole = f"that {self.who} may use" if self.who else "of the cluster"
+        return f"one of its trials needs {_count(need, unit)}, and of the {has:g} {whole} {left:g} are left"
+
+
+class Rooms:
+    """All limits at once. `cluster`, `users` and `projects` are filled as places are given out."""
+
+    def __init__(self, capacity: Capacity, quotas: Quotas, sweeps: Sequence[SweepRecord]) -> None:
+        whole = Quota(running_sweeps=capacity.sweeps, cpus=capacity.cpus, gpus=capacity.gpus)
+        self.capacity, self.cluster = capacity, Room("", whole)
+        self.users = {s.owner: Room(s.owner, quota_of(quotas, "user", s.owner)) for s in sweeps}
+        self.projects = {
+            s.project: Room(f"project {s.project}", quota_of(quotas, "project", s.project)) for s in sweeps
+        }
+
+    def of(self, sweep: SweepRecord) -> tuple[Room, Room, Room]:
+        """The limits of one sweep, what it can change least first."""
+        return self.projects[sweep.project], self.users[sweep.owner], self.cluster
+
+    def lack(self, sweep: SweepRecord, wanted: Demand, sweeps: int) -> str | None:
+        """Why the sweep gets no trial more; None where it may."""
+        return next((why for room in self.of(sweep) if (why := room.lack(wanted, sweeps))), None)
+
+    def lack_of_quota(self, sweep: SweepRecord, wanted: Demand, sweeps: int) -> str | None:
+        """As `lack`, as if the cluster were endless."""
+        return next((why for room in self.of(sweep)[:2] if (why := room.lack(wanted, sweeps))), None)
+
+    def take(self, sweep: SweepRecord, wanted: Demand, trials: int, sweeps: int) -> None:
+        """Give the sweep so many trials more; `sweeps` is 1 with its first ones."""
+        for room in self.of(sweep):
+            room.take(wanted, trials, sweeps)
+
+    def hold(self, sweeps: Iterable[SweepRecord]) -> None:
+        """Take what sweeps have that are about to give it back."""
+        for sweep in sweeps:
+            self.take(sweep, demand(sweep), max(1, sweep.concurrency), 1)
+
+    def share(self, user: str) -> float:
+        """The part of the cluster that a user has been given, by what is scarcest of it: from 0 to 1."""
+        used = self.users[user].used
+        parts = [used.get("cpus", 0.0) / self.capacity.cpus] if self.capacity.cpus else []
+        parts += [used.get("gpus", 0.0) / self.capacity.gpus] if self.capacity.gpus else []
+        return max(parts, default=math.inf)
+
+
+def quota_of(quotas: Quotas, kind: str, name: str) -> Quota:
+    """The quota of a user or project: its own, else the one of `*`, else none."""
+    return quotas.get((kind, name)) or quotas.get((kind, "*")) or Quota()
+
+
+def _count(number: float, word: str) -> str:
+    return f"{number:g} {word}" + ("" if number == 1 else "s")

@@ -1,0 +1,207 @@
+"""What an operator decides about the service: each setting from an option of `tuneyard serve`, else TUNEYARD_<NAME>.
+
+Nothing in here may come from a sweep file: these are the roots that sweeps cannot leave.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from service.errors import Fault, SpecError
+from service.plugins import nearest
+
+AUTH_KINDS: Final = ("none", "token", "oidc", "proxy")
+LOCAL: Final = "local"
+START: Final = "start"
+PORT: Final = 8700
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class ServeSettings:
+    """Everything `tuneyard serve` can be told."""
+
+    home: Path
+    host: str = "127.0.0.1"
+    port: int = PORT
+    database: str = ""  # a URL; the data folder's own `service.db` where left out
+    cluster: str = LOCAL  # or the URL of a Ray head's dashboard
+    auth: str = ""  # one of AUTH_KINDS; left out, none on loopback
+    mlflow: str = ""  # `start`, the URL of a server, or nothing: the data folder's own store without pages
+    mlflow_port: int = 5000
+    public_url: str = ""  # how people reach the service, for links
+    allow_pip: bool = False  # whether a sweep may bring packages for its job
+    webhook_networks: tuple[Network, ...] = ()  # that webhooks may reach although they are not public
+    stop_wait_s: float = 60.0  # for a driver to pause or end cleanly, before it is killed
+    drain_s: float = 10.0  # for open requests to end, once told to stop
+    log_level: str = "info"
+
+    @property
+    def database_url(self) -> str:
+        """Where the store is."""
+        return self.database or f"sqlite:///{self.home / 'service.db'}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the service."""
+        return is_loopback(self.host)
+
+    @property
+    def auth_kind(self) -> str:
+        """How people prove who they are."""
+        return self.auth or "none"
+
+    @property
+    def tracking_uri(self) -> str | None:
+        """Where sweeps are tracked; None for the data folder's own store."""
+        return self.mlflow if self.mlflow not in ("", START) else None
+
+    @property
+    def mlflow_url(self) -> str | None:
+        """Where people look at MLflow's pages; None where nobody serves them."""
+        return f"http://127.0.0.1:{self.mlflow_port}" if self.mlflow == START else self.tracking_uri
+
+
+def settings_of(home: Path, options: Mapping[str, object], variables: Mapping[str, str]) -> ServeSettings:
+    """The settings of options that are not None, else of variables. SpecError with every fault in them."""
+    given: dict[str, Any] = {}
+    faults = []
+    for name, read in _READERS.items():
+        value, place = options.get(name), f"--{name.replace('_', '-')}"
+        if value is None:
+            value, place = variables.get(name), f"TUNEYARD_{name.upper()}"
+        if value is None:
+            continue
+        try:
+            given[name] = read(value)
+        except ValueError as error:
+            faults.append(Fault(str(error), place, given=_shown(str(value))))
+    settings = ServeSettings(home, **given)
+    faults += _contradictions(settings)
+    if faults:
+        raise SpecError(faults)
+    return settings
+
+
+def is_loopback(host: str) -> bool:
+    """Whether every address of `host` is this machine's own."""
+    try:
+        found = socket.getaddrinfo(host, None)
+    except OSError:
+        return False
+    return all(ipaddress.ip_address(str(entry[4][0]).split("%")[0]).is_loopback for entry in found)
+
+
+def _contradictions(settings: ServeSettings) -> list[Fault]:
+    if settings.auth_kind == "none" and not settings.is_loopback:
+        message = (
+            "without auth the service listens on this machine only: whoever reaches it can run code on the cluster. "
+            "Add `--auth token` (and make a first token with `tuneyard token create --admin`), or listen on 127.0.0.1"
+        )
+        return [Fault(message, "--host", given=settings.host)]
+    return []
+
+
+def _one_of(*allowed: str) -> Callable[[object], str]:
+    def read(value: object) -> str:
+        if value not in allowed:
+            near = nearest(str(value), list(allowed))
+            hint = f"; did you mean {near!r}?" if near else ""
+            msg = f"must be one of: {', '.join(allowed)}{hint}"
+            raise ValueError(msg)
+        return str(value)
+
+    return read
+
+
+def _port(value: object) -> int:
+    number = int(str(value)) if str(value).isdecimal() else -1
+    if not 0 <= number <= 65535:  # noqa: PLR2004  # all ports that there are
+        msg = "must be a port, 0 to 65535 (0 takes a free one)"
+        raise ValueError(msg)
+    return number
+
+
+def _database(value: object) -> str:
+    text = str(value)
+    if not text.startswith(("sqlite:///", "postgresql://")):
+        msg = "must be sqlite:///FILE or postgresql://USER@HOST/NAME"
+        raise ValueError(msg)
+    return text
+
+
+def _url(value: object) -> str:
+    parts = urlsplit(str(value))
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        msg = "must be a URL that begins with http:// or https://"
+        raise ValueError(msg)
+    return str(value).rstrip("/")
+
+
+def _url_or(word: str) -> Callable[[object], str]:
+    def read(value: object) -> str:
+        if value == word:
+            return word
+        try:
+            return _url(value)
+        except ValueError as error:
+            msg = f"{error}, or {word!r}"
+            raise ValueError(msg) from None
+
+    return read
+
+
+def _flag(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = str(value).lower()
+    if text not in ("1", "true", "yes", "0", "false", "no"):
+        msg = "must be true or false"
+        raise ValueError(msg)
+    return text in ("1", "true", "yes")
+
+
+def _networks(value: object) -> tuple[Network, ...]:
+    texts = [text for text in str(value).replace(",", " ").split() if text]
+    try:
+        return tuple(ipaddress.ip_network(text) for text in texts)
+    except ValueError as error:
+        msg = f"must be networks as in 10.0.0.0/8, separated by commas: {error}"
+        raise ValueError(msg) from None
+
+
+def _seconds(value: object) -> float:
+    number = float(str(value))
+    if not 0 <= number <= 3600:  # noqa: PLR2004  # an hour
+        msg = "must be seconds, 0 to 3600"
+        raise ValueError(msg)
+    return number
+
+
+def _shown(text: str) -> str:
+    """What was given, without a password that a URL may hold."""
+    head, at, tail = text.rpartition("@")
+    return f"***@{tail}" if at and head else text
+
+
+_READERS: Final[dict[str, Callable[[object], Any]]] = {
+    "host": str,
+    "port": _port,
+    "database": _database,
+    "cluster": _url_or(LOCAL),
+    "auth": _one_of(*AUTH_KINDS),
+    "mlflow": _url_or(START),
+    "mlflow_port": _port,
+    "public_url": _url,
+    "allow_pip": _flag,
+    "webhook_networks": _networks,
+    "stop_wait_s": _seconds,
+    "drain_s": _seconds,
+    "log_level": _one_of("debug", "info", "warning", "error"),
+}

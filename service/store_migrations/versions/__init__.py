@@ -1,0 +1,1 @@
+"""The changes, each of which names the one before it."""

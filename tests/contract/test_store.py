@@ -1,0 +1,428 @@
+"""What the service's store promises, on each database that it runs on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from cluster.backend import JobState
+from service import lifecycle
+from service.errors import SweepNotFoundError
+from service.records import NewSweep, Quota, Role, State
+from service.store import (
+    KeyConflictError,
+    LeaseLostError,
+    ProjectNotFoundError,
+    Store,
+    StoreError,
+    StoreUnavailableError,
+    UnstorableError,
+    VersionConflictError,
+    sweep_lease,
+)
+from service.store_schema import metadata
+from service.sweeps import new_id
+
+SPEC = {"name": "digits", "parameters": {"b": 1, "a": 2}, "budget": {"max_trials": 8}, "resources": {"cpu": 1}}
+
+
+@pytest.fixture
+def store(store_url: str) -> Iterator[Store]:
+    opened = Store.open(store_url)
+    yield opened
+    opened.close()
+
+
+def new(name: str = "digits", *, project: str = "default", owner: str = "ann") -> NewSweep:
+    return NewSweep(new_id(name), project, owner, name, SPEC)
+
+
+def made(store: Store, name: str = "digits", *, project: str = "default", owner: str = "ann") -> str:
+    return store.create_sweep(new(name, project=project, owner=owner), key=None, body_digest="")[0].id
+
+
+class TestSubmission:
+    def test_comes_back_as_it_was_given_and_tells_of_itself(self, store: Store) -> None:
+        given = replace(new(), priority=3, code="c" * 64, facts={"commit": "f00"}, forked_from="other")
+        record, was_created = store.create_sweep(given, key="k", body_digest="d")
+        assert was_created
+        assert store.sweep(record.id, None) == record
+        assert list(record.spec["parameters"]) == ["b", "a"], "a space has an order"
+        assert (record.state, record.version, record.priority, record.facts) == (State.QUEUED, 1, 3, {"commit": "f00"})
+        assert [(e.kind, e.sweep_id, e.project) for e in store.events(None)] == [("submitted", record.id, "default")]
+        assert record.created_at == record.queued_at <= store.now()
+
+    def test_the_same_key_and_body_is_the_same_sweep(self, store: Store) -> None:
+        first, _ = store.create_sweep(new(), key="k", body_digest="d")
+        again, was_created = store.create_sweep(new(), key="k", body_digest="d")
+        assert (again, was_created) == (first, False)
+        assert len(store.sweeps(None)[0]) == 1
+
+    def test_the_same_key_with_another_body_is_refused(self, store: Store) -> None:
+        store.create_sweep(new(), key="k", body_digest="d")
+        with pytest.raises(KeyConflictError, match="another body"):
+            store.create_sweep(new(), key="k", body_digest="e")
+        assert len(store.sweeps(None)[0]) == 1
+
+    def test_a_key_is_its_owners_in_its_project(self, store: Store) -> None:
+        store.add_project("vision")
+        for one in (new(), new(owner="bob"), new(project="vision")):
+            assert store.create_sweep(one, key="k", body_digest=one.owner + one.project)[1]
+
+    def test_a_key_whose_sweep_was_deleted_makes_no_second_one(self, store: Store) -> None:
+        record, _ = store.create_sweep(new(), key="k", body_digest="d")
+        store.forget_sweep(record.id)
+        with pytest.raises(KeyConflictError, match="deleted"):
+            store.create_sweep(new(), key="k", body_digest="d")
+
+    def test_an_id_that_is_taken_becomes_another(self, store: Store) -> None:
+        given = new()
+        first, second = (store.create_sweep(given, key=None, body_digest="")[0] for _ in range(2))
+        assert first.id == given.id != second.id
+
+    def test_wants_a_project_that_there_is(self, store: Store) -> None:
+        with pytest.raises(ProjectNotFoundError, match="vision"):
+            store.create_sweep(new(project="vision"), key=None, body_digest="")
+
+    def test_many_at_once_with_the_same_keys_make_one_sweep_for_each(self, store: Store) -> None:
+        keys, copies = 100, 8
+        with ThreadPoolExecutor(16) as pool:
+            made = pool.map(
+                lambda n: store.create_sweep(new(f"s{n % keys}"), key=f"k{n % keys}", body_digest=str(n % keys)),
+                range(keys * copies),
+            )
+            answers = list(made)
+        assert len({record.id for record, _ in answers}) == sum(was_created for _, was_created in answers) == keys
+        assert sum(store.counts().values()) == keys
+        assert len(store.events(None)) == keys
+
+    def test_what_no_database_keeps_is_the_askers_fault_and_nobody_elses(self, store: Store) -> None:
+        bad = [replace(new(), owner="a\ud800"), replace(new(), priority=2**70)]
+        with ThreadPoolExecutor(16) as pool:
+            tries = [pool.submit(store.create_sweep, one, key=None, body_digest="") for one in [new(), *bad, new()] * 8]
+            errors = [t.exception() for t in tries]
+        assert [type(e) for e in errors] == [type(None), UnstorableError, UnstorableError, type(None)] * 8
+        assert len(store.sweeps(None)[0]) == 16
+
+    def test_json_that_strict_json_cannot_say_is_null(self, store: Store) -> None:
+        given = replace(new(), spec={"a": [float("nan"), {"b": float("inf")}], "c": "\x00\ud800"})
+        record, _ = store.create_sweep(given, key=None, body_digest="")
+        assert store.sweep(record.id, None).spec == {"a": [None, {"b": None}], "c": "\x00\ud800"}
+
+
+class TestFinding:
+    def test_by_id_name_or_the_start_of_one_id(self, store: Store) -> None:
+        old, newer, other = made(store), made(store), made(store, "mnist")
+        assert store.sweep(old, None).id == old
+        assert store.sweep("digits", None).id == newer
+        assert store.sweep(other[:-2], None).id == other
+        with pytest.raises(SweepNotFoundError, match="several"):
+            store.sweep("digits-", None)
+        for nothing in ("", "%", "_", "dig%", "nothing"):
+            with pytest.raises(SweepNotFoundError):
+                store.sweep(nothing, None)
+        with pytest.raises(SweepNotFoundError, match=f"did you mean '{other}'"):
+            store.sweep(other[:-1] + "-", None)
+
+    def test_stays_within_projects(self, store: Store) -> None:
+        store.add_project("vision")
+        mine, theirs = made(store), made(store, "secret", project="vision")
+        for text in (theirs, "secret", theirs[:-1]):
+            with pytest.raises(SweepNotFoundError) as error:
+                store.sweep(text, frozenset({"default"}))
+            assert theirs not in str(error.value).replace(repr(text), "")
+            with pytest.raises(SweepNotFoundError):
+                store.act(text, frozenset({"default"}), lifecycle.Delete(), by="eve")
+        assert [s.id for s in store.sweeps(frozenset({"default"}))[0]] == [mine]
+        assert store.sweeps(frozenset())[0] == []
+        assert {e.sweep_id for e in store.events(frozenset({"vision"}))} == {theirs}
+
+    def test_pages_hold_each_sweep_once_the_newest_first(self, store: Store) -> None:
+        ids = [made(store, f"s{n}") for n in range(7)]
+        found, after = [], None
+        while True:
+            page, after = store.sweeps(None, limit=3, after=after)
+            found += [s.id for s in page]
+            made(store, "meanwhile")
+            if after is None:
+                break
+        assert found == ids[::-1]
+        with pytest.raises(UnstorableError, match="page"):
+            store.sweeps(None, after="nonsense")
+
+    def test_lists_by_state_owner_name_and_text(self, store: Store) -> None:
+        mine, theirs = made(store), made(store, "Mnist_big", owner="bob")
+        store.act(mine, None, lifecycle.Pause(), by="ann")
+        assert [s.id for s in store.sweeps(None, states=[State.PAUSED, State.FAILED])[0]] == [mine]
+        assert [s.id for s in store.sweeps(None, owner="bob")[0]] == [theirs]
+        assert [s.id for s in store.sweeps(None, name="digits")[0]] == [mine]
+        assert [s.id for s in store.sweeps(None, text="NIST_")[0]] == [theirs]
+        assert store.sweeps(None, text="_%")[0] == []
+        assert store.sweeps(None, owner=None, states=())[0][0].spec == {
+            "name": "digits", "budget": {"max_trials": 8}, "resources": {"cpu": 1},
+        }  # fmt: skip
+
+    def test_what_a_controller_cares_for(self, store: Store) -> None:
+        queued, over, deleted = made(store), made(store), made(store)
+        store.act(over, None, lifecycle.Cancel(), by="ann")
+        store.act(deleted, None, lifecycle.Delete(), by="ann")
+        assert [s.id for s in store.unfinished()] == [queued, deleted]
+        assert store.counts()[State.CANCELLED] == 2
+
+
+class TestChanging:
+    def test_writes_what_the_lifecycle_says_and_tells_it(self, store: Store) -> None:
+        sweep_id = made(store)
+        record = store.act(sweep_id, None, lifecycle.Placed(2), by="controller")
+        seen = {"epochs": 3, "best": {"trial": 1, "epoch": 2, "value": 0.5}, "metric": {"name": "acc"}}
+        record = store.act(sweep_id, None, lifecycle.JobSeen(1, JobState.RUNNING, seen, trial_hours=0.5), by="c")
+        assert store.sweep(sweep_id, None) == record
+        assert (record.state, record.version, record.progress) == (State.RUNNING, 3, seen)
+        told = store.events(None, sweep_id=sweep_id)
+        assert [e.kind for e in told] == ["submitted", "improved", "started"]
+        assert store.events(None, after=told[0].number, sweep_id=sweep_id, limit=1) == told[1:2]
+        assert store.last_event() == told[-1].number
+
+    def test_nothing_new_is_not_written(self, store: Store) -> None:
+        sweep_id = made(store)
+        before = store.act(sweep_id, None, lifecycle.Pause(), by="ann")
+        assert store.act(sweep_id, None, lifecycle.Pause(), by="ann") == before
+        assert len(store.events(None)) == 2
+
+    def test_refuses_what_cannot_be_and_what_is_outdated(self, store: Store) -> None:
+        sweep_id = made(store)
+        with pytest.raises(VersionConflictError):
+            store.act(sweep_id, None, lifecycle.Pause(), by="ann", expected_version=2)
+        store.act(sweep_id, None, lifecycle.Cancel(), by="ann", expected_version=1)
+        with pytest.raises(lifecycle.IllegalMoveError):
+            store.act(sweep_id, None, lifecycle.Pause(), by="ann")
+
+    def test_extension_changes_the_spec_and_its_outline(self, store: Store) -> None:
+        sweep_id = made(store)
+        store.act(sweep_id, None, lifecycle.Extend(20), by="ann")
+        assert store.sweep(sweep_id, None).spec == {**SPEC, "budget": {"max_trials": 20}}
+        assert store.sweeps(None)[0][0].spec["budget"] == {"max_trials": 20}
+
+    def test_changes_at_once_all_count(self, store: Store) -> None:
+        sweep_id = made(store)
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda n: store.act(sweep_id, None, lifecycle.Prioritise(n), by="ann"), range(1, 41)))
+        assert store.sweep(sweep_id, None).version == 41
+        assert len(store.events(None)) == 41
+
+    def test_use_is_counted_for_owner_and_project_and_outlives_the_sweep(self, store: Store) -> None:
+        sweep_id = made(store)
+        store.act(sweep_id, None, lifecycle.Placed(1), by="c")
+        for hours in (1.0, 1.0, 2.5, 2.0):
+            store.act(sweep_id, None, lifecycle.JobSeen(1, JobState.RUNNING, trial_hours=hours), by="c")
+        store.forget_sweep(sweep_id)
+        used = store.usage()
+        assert (used.users, used.projects) == ({"ann": 2.5}, {"default": 2.5})
+        assert 0 < used.recent["ann"] <= 2.5
+
+    def test_a_forgotten_sweep_leaves_only_its_end(self, store: Store) -> None:
+        sweep_id = made(store)
+        last = store.last_event()
+        for _ in range(2):
+            store.forget_sweep(sweep_id)
+        assert [(e.kind, e.sweep_id) for e in store.events(None)] == [("deleted", sweep_id)]
+        assert store.last_event() == last + 1
+        with pytest.raises(SweepNotFoundError):
+            store.add_event(sweep_id, "started", {})
+
+
+class TestLeases:
+    def test_one_holder_at_a_time_with_growing_epochs(self, store: Store) -> None:
+        first = store.lease("x", "one", 60)
+        assert first is not None
+        assert store.lease("x", "two", 60) is None
+        renewed = store.lease("x", "one", 90)
+        assert renewed is not None
+        assert (renewed.epoch, renewed.expires_at > first.expires_at) == (first.epoch, True)
+        store.release(renewed)
+        assert not store.holds(renewed)
+        second = store.lease("x", "two", 60)
+        assert second is not None
+        assert second.epoch == first.epoch + 1
+        assert store.holds(second)
+        store.release(first)
+        assert store.holds(second), "what was somebody's is not for him to release"
+
+    def test_runs_out_by_the_databases_clock(self, store: Store) -> None:
+        assert store.lease("x", "one", -1) is not None
+        assert store.lease("x", "two", 60) is not None
+
+    def test_an_earlier_holder_changes_nothing_any_more(self, store: Store) -> None:
+        sweep_id = made(store)
+        old = store.lease(sweep_lease(sweep_id), "one", -1)
+        assert old is not None
+        store.act(sweep_id, None, lifecycle.Prioritise(1), by="one", lease=old)
+        assert store.lease(sweep_lease(sweep_id), "two", 60) is not None
+        with pytest.raises(LeaseLostError):
+            store.act(sweep_id, None, lifecycle.Placed(1), by="one", lease=old)
+        assert store.sweep(sweep_id, None).state is State.QUEUED
+
+    def test_several_replicas_share_sweeps_without_ever_sharing_one(self, store: Store, store_url: str) -> None:
+        names = [f"sweep:{n}" for n in range(20)]
+        replicas = [store, Store.open(store_url)]
+        with ThreadPoolExecutor(2) as pool:
+            taken = list(pool.map(lambda n: replicas[n].lease_many(names[::-1] if n else names, f"r{n}", 60), range(2)))
+        replicas[1].close()
+        assert len(taken[0]) + len(taken[1]) == len(names)
+        assert not set(taken[0]) & set(taken[1])
+
+    def test_goes_with_its_sweep(self, store: Store) -> None:
+        sweep_id = made(store)
+        lease = store.lease(sweep_lease(sweep_id), "one", 60)
+        assert lease is not None
+        store.forget_sweep(sweep_id)
+        assert not store.holds(lease)
+
+
+class TestTelling:
+    def test_a_reader_that_goes_on_from_the_last_number_misses_nothing(self, store: Store) -> None:
+        ids, over = [made(store, f"s{n}") for n in range(8)], threading.Event()
+        seen: list[int] = []
+
+        def read() -> None:
+            after = 0
+            while True:
+                is_last = over.is_set()
+                found = store.events(None, after=after)
+                seen.extend(e.number for e in found)
+                after = seen[-1] if seen else 0
+                if is_last and not found:
+                    return
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda n: store.add_event(ids[n % 8], "started", {"n": n}), range(120)))
+        over.set()
+        reader.join()
+        assert len(seen) == 128
+        assert all(a < b for a, b in pairwise(seen))
+
+    def test_webhooks_are_told_of_what_they_ask_for_until_they_take_it(self, store: Store) -> None:
+        hook = store.add_webhook("default", "https://example.org", ["cancelled", "failed"], "secret")
+        sweep_id = made(store)
+        store.act(sweep_id, None, lifecycle.Cancel(), by="ann")
+        now = store.now()
+        (due,) = store.due_deliveries(now, 10)
+        assert (due.event.kind, due.webhook, due.attempts) == ("cancelled", hook, 0)
+        assert store.due_deliveries(now + 59, 10) == [], "somebody is at it"
+        store.failed(due.event.number, hook.id, "refused", now + 100)
+        assert store.due_deliveries(now + 99, 10) == []
+        assert [d.attempts for d in store.due_deliveries(now + 100, 10)] == [1]
+        store.delivered(due.event.number, hook.id)
+        store.queue_delivery(due.event.number, hook.id)
+        assert store.due_deliveries(now + 10**6, 10) == [], "once is enough"
+
+    def test_a_webhook_that_is_gone_is_told_nothing(self, store: Store) -> None:
+        hook = store.add_webhook("default", "https://example.org", ["submitted"], "secret")
+        assert not store.remove_webhook(hook.id, frozenset({"vision"}))
+        sweep_id = made(store)
+        store.forget_sweep(sweep_id)
+        assert store.due_deliveries(store.now() + 1, 10) == [], "what it was about is gone"
+        assert store.remove_webhook(hook.id, frozenset({"default"}))
+        assert store.webhooks(None) == []
+
+
+class TestAccess:
+    def test_tokens_are_known_by_hash_alone(self, store: Store) -> None:
+        kept = store.add_token("ann", "laptop", {"*": Role.ADMIN}, token_hash="h1", expires_at=5.0, token_id="t1")
+        assert store.token_by_hash("h1") == kept == store.tokens("ann")[0]
+        assert store.token_by_hash("h2") is None
+        assert store.tokens("bob") == []
+        assert store.revoke_token("t1")
+        assert not store.revoke_token("t1")
+        revoked = store.token_by_hash("h1")
+        assert revoked is not None
+        assert revoked.revoked_at is not None
+        with pytest.raises(StoreError):
+            store.add_token("bob", "copy", {}, token_hash="h1")
+
+    def test_quotas_projects_and_packages(self, store: Store) -> None:
+        store.set_quota("user", "ann", Quota(cpus=4))
+        store.set_quota("user", "ann", Quota(gpus=0.5, trial_hours=10))
+        assert store.quotas() == {("user", "ann"): Quota(gpus=0.5, trial_hours=10)}
+        for name in ("vision", "vision"):
+            store.add_project(name)
+        assert store.projects() == ["default", "vision"]
+        first = store.add_package("default", "d", 5)
+        assert store.add_package("default", "d", 5) == first
+        store.add_package("vision", "d", 5)
+        assert store.package("d", frozenset({"default"})) == first
+        assert store.package("d", frozenset({"other"})) is None
+        assert [p.digest for p in store.packages(None)] == ["d"]
+
+    @pytest.mark.parametrize("change", ["UPDATE audit SET outcome = 'denied'", "DELETE FROM audit"])
+    def test_the_audit_log_is_only_added_to(self, store: Store, change: str) -> None:
+        store.add_audit("ann", "default", "sweep.create", "s1", "ok", "::1")
+        store.add_audit("root", None, "token.create", "t1", "ok")
+        entries = store.audit(None)
+        assert [e.action for e in entries] == ["sweep.create", "token.create"]
+        assert store.audit(frozenset({"default"})) == entries[:1]
+        assert store.audit(None, after=entries[0].number) == entries[1:]
+        with pytest.raises(StoreError, match="only ever added to"):
+            store._database.write(lambda connection: connection.execute(sa.text(change)))
+        assert store.audit(None) == entries
+
+
+class TestOpening:
+    def test_migrations_lead_to_the_schema(self, store: Store) -> None:
+        def differences(connection: sa.Connection) -> list[object]:
+            context = MigrationContext.configure(connection, opts={"compare_type": _is_other})
+            return list(compare_metadata(context, metadata))
+
+        assert store._database.read(differences) == []
+
+    def test_several_at_once_and_again_is_as_good_as_once(self, store_url: str) -> None:
+        with ThreadPoolExecutor(4) as pool:
+            stores = list(pool.map(Store.open, [store_url] * 4))
+        sweep_id = made(stores[0])
+        assert all(s.sweep(sweep_id, None).id == sweep_id for s in stores)
+        for each in stores:
+            each.close()
+        again = Store.open(store_url)
+        assert again.sweep(sweep_id, None).id == sweep_id
+        again.close()
+
+    def test_a_later_versions_database_is_left_alone(self, store_url: str) -> None:
+        store = Store.open(store_url)
+        store._database.write(lambda c: c.execute(sa.text("UPDATE alembic_version SET version_num = '9999'")))
+        store.close()
+        with pytest.raises(StoreError, match="later Tuneyard"):
+            Store.open(store_url)
+
+    def test_a_closed_store_says_so(self, store_url: str) -> None:
+        store = Store.open(store_url)
+        store.ping()
+        store.close()
+        store.close()
+        with pytest.raises(StoreUnavailableError):
+            store.add_project("late")
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://x/y", "nonsense", ""])
+def test_other_databases_are_refused(url: str) -> None:
+    with pytest.raises(StoreError, match="postgresql://"):
+        Store.open(url)
+
+
+def _is_other(
+    _context: object, _inspected: object, _column: object, found: sa.types.TypeEngine[object], wanted: object
+) -> bool:
+    """Whether a column's type differs in more than its name: JSON of ours is text."""
+    kind: Callable[[object], str] = lambda t: type(getattr(t, "impl", t)).__name__.upper()  # noqa: E731  # one line
+    alike = {"BIGINT": "BIGINTEGER", "DOUBLE_PRECISION": "DOUBLE"}
+    names = [alike.get(kind(t), kind(t)) for t in (found, wanted)]
+    return names[0] != names[1] and names != ["INTEGER", "BIGINTEGER"]

@@ -1,0 +1,161 @@
+"""How much and how often one may ask, and that nothing of a request is read before its sender is known."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.api_limits import Buckets
+from service.api_service import Limits
+from service.auth import AuthSettings
+from tests.serving import ROOT, Served, serving, spec
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    limits = Limits(body_bytes=20_000, package_bytes=1000, requests_per_s=0.01, requests_burst=20, failures_burst=3)
+    with serving(tmp_path, limits=limits) as found:
+        yield found
+
+
+def pieces(size: int, sent: list[int]) -> Iterator[bytes]:
+    while size > 0:
+        sent.append(min(size, 1000))
+        yield b" " * sent[-1]
+        size -= sent[-1]
+
+
+def test_a_large_body_is_refused_before_it_is_read(served: Served) -> None:
+    headers = {"Content-Type": "application/json", "Content-Length": "999999999"}
+    answer = served.ask("submitter", "POST", "/sweeps", headers=headers, content=b"")
+    assert (answer.status_code, answer.json()["type"]) == (413, "urn:tuneyard:too-large")
+
+
+@pytest.mark.parametrize("length", ["-1", "1e3", "\uff19", "18446744073709551617", ""])
+def test_a_length_that_is_none_is_refused(served: Served, length: str) -> None:
+    headers = {"Content-Type": "application/json", "Content-Length": length.encode()}
+    answer = served.ask("submitter", "POST", "/sweeps", headers=headers, content=b"")
+    assert answer.status_code in (413, 422)
+
+
+def test_a_body_without_a_length_is_cut_at_the_cap(served: Served) -> None:
+    sent: list[int] = []
+    headers = {"Content-Type": "application/json"}
+    answer = served.ask("submitter", "POST", "/sweeps", headers=headers, content=pieces(10**6, sent))
+    assert answer.status_code == 413
+
+
+def test_a_package_has_a_cap_of_its_own_and_leaves_nothing_behind(served: Served) -> None:
+    sent: list[int] = []
+    answer = served.ask("submitter", "PUT", f"/packages/{'0' * 64}", content=pieces(10**6, sent))
+    assert answer.status_code == 413
+    other = served.ask("submitter", "PUT", f"/packages/{'0' * 64}", content=b"no zip")
+    assert "another SHA-256" in other.text
+    assert list((served.service.home / "packages").iterdir()) == []
+
+
+def test_a_flood_is_told_when_to_come_back(served: Served) -> None:
+    statuses = [served.ask("viewer", "GET", "/whoami").status_code for _ in range(25)]
+    assert statuses == [200] * 20 + [429] * 5
+    answer = served.ask("viewer", "GET", "/whoami")
+    assert int(answer.headers["retry-after"]) > 10
+    assert served.ask("submitter", "GET", "/whoami").status_code == 200, "others are not held up"
+
+
+def test_guessing_tokens_is_slowed_down(served: Served) -> None:
+    guess = {"Authorization": f"Bearer ty_abc_{'0' * 40}"}
+    statuses = [served.client.get("/api/v1/whoami", headers=guess).status_code for _ in range(6)]
+    assert statuses == [401] * 3 + [429] * 3
+    assert served.ask("viewer", "GET", "/whoami").status_code == 200, "who is known is not held up"
+
+
+def test_buckets_fill_up_again() -> None:
+    now = [0.0]
+    buckets = Buckets(per_s=2, burst=4, clock=lambda: now[0])
+    assert [buckets.take("a") for _ in range(5)] == [0, 0, 0, 0, 0.5]
+    now[0] += 0.5
+    assert buckets.take("a") == 0
+    assert buckets.take("a") == 0.5
+    now[0] += 100
+    assert [buckets.take("a") > 0 for _ in range(5)] == [False] * 4 + [True]
+
+
+def test_every_answer_is_marked(served: Served) -> None:
+    for path in ("/healthz", "/api/v1/sweeps", "/nowhere"):
+        headers = served.client.get(path).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["x-frame-options"] == "DENY"
+        assert headers["cache-control"] == "no-store"
+        assert len(headers["x-request-id"]) == 16
+        assert "server" not in headers
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Host": "localhost:8700"}, 200),
+        ({"Host": "[::1]:8700"}, 200),
+        ({"Host": "evil.example.org"}, 403),
+        ({"Host": "127.0.0.1.evil.example.org"}, 403),
+        ({"Host": "127.0.0.1:8700@evil.example.org"}, 403),
+        ({"Host": ""}, 403),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Origin": "https://evil.example.org"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://127.0.0.1:8700"}, 200),
+    ],
+)
+def test_without_auth_only_this_machine_may_ask(tmp_path: Path, headers: dict[str, str], status: int) -> None:
+    with serving(tmp_path, auth=AuthSettings("none")) as served:
+        assert served.client.get("/api/v1/whoami", headers=headers).status_code == status
+
+
+def test_without_auth_everybody_is_the_local_admin(tmp_path: Path) -> None:
+    with serving(tmp_path, auth=AuthSettings("none")) as served:
+        assert served.client.post("/api/v1/sweeps", json={"spec": spec()}).json()["owner"] == "local"
+        answer = served.client.post("/api/v1/sweeps", content=b'{"spec": {}}', headers={"Content-Type": "text/plain"})
+        assert answer.status_code == 422, "a form of some web page is no JSON"
+
+
+def test_readiness_names_what_is_broken(tmp_path: Path) -> None:
+    with serving(tmp_path, checks=lambda: {"cluster": "Ray does not answer"}) as served:
+        answer = served.client.get("/readyz")
+        assert answer.status_code == 503
+        assert answer.json()["checks"]["cluster"] == "Ray does not answer"
+
+
+def test_metrics_count_requests_by_route_and_sweeps_by_state(served: Served) -> None:
+    sweep_id = served.submit()["id"]
+    served.ask("viewer", "GET", f"/sweeps/{sweep_id}")
+    text = served.client.get("/metrics").text
+    assert 'tuneyard_http_requests_total{method="GET",route="/api/v1/sweeps/{sweep}",status="200"} 1.0' in text
+    assert 'tuneyard_sweeps{state="queued"} 1.0' in text
+    assert sweep_id not in text
+
+
+FOOTPRINT = """
+import resource, sys, tempfile
+from pathlib import Path
+from tests.serving import serving
+with serving(Path(tempfile.mkdtemp())) as served:
+    for _ in range(50):
+        sweep_id = served.submit()["id"]
+    for path in ("/sweeps?limit=1000", f"/sweeps/{sweep_id}", f"/sweeps/{sweep_id}/trials", "/queue", "/cluster"):
+        assert served.ask("operator", "GET", path).status_code == 200
+heavy = {"ray", "torch", "mlflow", "numpy", "scipy", "sklearn", "pytorch_lightning"} & set(sys.modules)
+print(sorted(heavy), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_the_process_stays_small_and_imports_nothing_heavy() -> None:
+    done = subprocess.run([sys.executable, "-c", FOOTPRINT], cwd=ROOT, capture_output=True, text=True, check=True)
+    heavy, _, mebibytes = done.stdout.strip().rpartition(" ")
+    assert heavy == "[]"
+    assert int(mebibytes) < 200

@@ -1,0 +1,205 @@
+"""Sweeps over HTTP: submitted once for each key, listed, steered, forked, and shown from their folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from service.api_models import Details, Sweep
+from tests.serving import Served, serving, spec, write_sweep
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    with serving(tmp_path, mlflow_url="http://mlflow.example.org") as found:
+        yield found
+
+
+def test_a_submitted_sweep_is_queued_as_it_was_sent(served: Served) -> None:
+    found = Sweep.model_validate(served.submit("submitter", priority=3, facts={"git_commit": "abc"}))
+    assert (found.state, found.owner, found.project, found.priority) == ("queued", "submitter", "default", 3)
+    assert found.facts == {"git_commit": "abc"}
+    assert {**found.spec, "code": {}} == {**spec(), "code": {}}
+    assert found.spec["code"]["root"] == ".", "the folder of whoever sent it means nothing here"
+    assert served.ask("viewer", "GET", f"/sweeps/{found.id}").json()["id"] == found.id
+
+
+def test_the_words_of_other_tools_are_read_as_in_a_file(served: Served) -> None:
+    body = {**spec(), "search": "tpe"}
+    body["algorithm"] = "x"
+    refused = served.ask("submitter", "POST", "/sweeps", json={"spec": body})
+    assert refused.status_code == 422
+    body.pop("algorithm")
+    answer = served.ask("submitter", "POST", "/sweeps", json={"spec": {**body, "search": {"name": "tpe"}}})
+    assert answer.json()["spec"]["search"]["name"] == "tpe"
+
+
+def test_all_faults_come_at_once(served: Served) -> None:
+    body = {**spec(), "budget": {"max_trials": -1, "max_trails": 5}, "metric": {"name": "val_loss", "goal": "up"}}
+    answer = served.ask("submitter", "POST", "/sweeps", json={"spec": body})
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    faults = {fault["path"]: fault for fault in answer.json()["faults"]}
+    assert set(faults) == {"budget.max_trials", "budget.max_trails", "metric.goal"}
+    assert faults["budget.max_trails"]["nearest"] == "max_trials"
+
+
+def test_the_same_key_is_the_same_sweep(served: Served) -> None:
+    body = json.dumps({"spec": spec()})
+    headers = {"Idempotency-Key": "once", "Content-Type": "application/json"}
+
+    def send(_: int) -> tuple[int, str]:
+        answer = served.ask("submitter", "POST", "/sweeps", content=body, headers=headers)
+        return answer.status_code, answer.json()["id"]
+
+    with ThreadPoolExecutor(10) as pool:
+        found = list(pool.map(send, range(30)))
+    assert sorted(status for status, _ in found) == [200] * 29 + [201]
+    assert len({sweep_id for _, sweep_id in found}) == 1
+    other = served.ask("submitter", "POST", "/sweeps", json={"spec": spec(), "priority": 1}, headers=headers)
+    assert (other.status_code, other.json()["type"]) == (409, "urn:tuneyard:key-conflict")
+    assert served.ask("colleague", "POST", "/sweeps", json={"spec": spec()}, headers=headers).status_code == 201
+
+
+def test_lists_are_filtered_and_come_in_pages(served: Served) -> None:
+    ids = [served.submit(who)["id"] for who in ("submitter", "colleague", "submitter")]
+    served.ask("submitter", "POST", f"/sweeps/{ids[0]}/cancel")
+    first = served.ask("viewer", "GET", "/sweeps", params={"limit": 2}).json()
+    second = served.ask("viewer", "GET", "/sweeps", params={"limit": 2, "after": first["next"]}).json()
+    assert [item["id"] for item in first["items"] + second["items"]] == ids[::-1]
+    assert second["next"] is None
+
+    def listed(**query: str) -> list[str]:
+        return [item["id"] for item in served.ask("submitter", "GET", "/sweeps", params=query).json()["items"]]
+
+    assert listed(mine="true") == [ids[2], ids[0]]
+    assert listed(state="cancelled") == [ids[0]]
+    assert listed(owner="colleague") == [ids[1]]
+    assert listed(text=ids[1][-6:]) == [ids[1]]
+    assert served.ask("viewer", "GET", "/sweeps", params={"after": "nonsense"}).status_code == 422
+
+
+def test_what_cannot_be_done_now_says_why(served: Served) -> None:
+    sweep_id = served.submit()["id"]
+    changed = served.ask("submitter", "POST", f"/sweeps/{sweep_id}/cancel").json()
+    again = served.ask("submitter", "POST", f"/sweeps/{sweep_id}/pause")
+    assert (again.status_code, again.json()["type"]) == (409, "urn:tuneyard:illegal-move")
+    stale = served.ask("submitter", "POST", f"/sweeps/{sweep_id}/cancel", headers={"If-Match": '"1"'})
+    assert (stale.status_code, stale.json()["type"]) == (412, "urn:tuneyard:version-conflict")
+    fresh = {"If-Match": f'"{changed["version"]}"'}
+    longer = served.ask("submitter", "POST", f"/sweeps/{sweep_id}/extend", json={"max_trials": 50}, headers=fresh)
+    assert longer.json()["spec"]["budget"]["max_trials"] == 50
+    assert longer.json()["state"] == "queued"
+
+
+def test_a_fork_learns_from_the_old_sweep(served: Served) -> None:
+    old = served.submit("submitter", priority=2)
+    body = {"name": "second", "overrides": ["parameters.model.init_args.lr.max=0.5", "budget.max_trials=7"]}
+    new = served.ask("colleague", "POST", f"/sweeps/{old['id']}/fork", json=body).json()
+    assert (new["owner"], new["forked_from"], new["priority"], new["name"]) == ("colleague", old["id"], 2, "second")
+    assert new["spec"]["search"]["warm_start"] == [old["id"]]
+    assert new["spec"]["parameters"]["model.init_args.lr"]["max"] == 0.5
+    bad = served.ask("colleague", "POST", f"/sweeps/{old['id']}/fork", json={"overrides": ["budget.max_trails=7"]})
+    assert bad.json()["faults"][0]["nearest"] == "max_trials"
+    plain = served.ask("colleague", "POST", f"/sweeps/{old['id']}/fork", json={"keep_results": False}).json()
+    assert "warm_start" not in plain["spec"]["search"] or not plain["spec"]["search"]["warm_start"]
+
+
+def test_a_sweep_learns_only_from_sweeps_of_its_project(served: Served) -> None:
+    mine = served.submit()
+    foreign = served.ask("stranger", "POST", "/sweeps", json={"spec": {**spec(), "name": "theirs"}}).json()
+    good = served.submit("submitter", spec={**spec(), "search": {"name": "bayes", "warm_start": [mine["name"]]}})
+    assert good["spec"]["search"]["warm_start"] == [mine["id"]]
+    for source in (foreign["id"], "theirs", "mlflow:everything", {"experiment": "x", "uri": "http://10.0.0.1"}):
+        body = {**spec(), "search": {"name": "bayes", "warm_start": [source]}}
+        answer = served.ask("submitter", "POST", "/sweeps", json={"spec": body})
+        assert answer.status_code == 422, source
+        assert answer.json()["faults"][0]["path"] == "search.warm_start[0]"
+
+
+def test_a_quota_that_can_never_be_met_is_told_at_once(served: Served) -> None:
+    assert served.ask("operator", "PUT", "/quotas/project/default", json={"cpus": 2.0}).status_code == 200
+    body = {**spec(), "resources": {"cpu": 4}}
+    answer = served.ask("submitter", "POST", "/sweeps", json={"spec": body})
+    assert answer.json()["faults"][0]["path"] == "resources.cpu"
+    assert "the project default" in answer.json()["faults"][0]["message"]
+    assert served.ask("operator", "PUT", "/quotas/user/*", json={"running_sweeps": 0}).status_code == 200
+    assert "may run nothing" in served.ask("submitter", "POST", "/sweeps", json={"spec": spec()}).text
+
+
+def test_what_came_of_a_sweep_is_read_from_its_folder(served: Served) -> None:
+    record = served.submit()
+    folder = write_sweep(served.service.home, record, [0.5, 0.2, 0.9])
+    progress = {"best": {"trial": 1, "value": 0.2}, "metric": {"name": "val_loss", "goal": "minimize"},
+                "tracking": {"experiment_id": "3", "run_id": "abc"}, "eta_s": float("nan")}  # fmt: skip
+    (folder / "progress.json").write_text(json.dumps(progress))
+    shown = served.ask("viewer", "GET", f"/sweeps/{record['id']}").json()
+    assert shown["progress"]["best"]["value"] == 0.2
+    assert shown["progress"]["eta_s"] is None
+    assert shown["mlflow_url"] == "http://mlflow.example.org/#/experiments/3/runs/abc"
+    found = Details.model_validate(
+        served.ask("viewer", "GET", f"/sweeps/{record['id']}/trials", params={"limit": 2}).json()
+    )
+    assert ([t.trial for t in found.trials], found.trials_total) == ([1, 0], 3)
+    compared = served.ask("viewer", "GET", "/compare", params={"sweep": [record["id"], record["name"]]}).json()
+    assert compared["sweeps"][0]["best_over_time"] == [[1, 3.0, 0.5], [2, 13.0, 0.2]]
+    best = served.ask("viewer", "GET", f"/sweeps/{record['id']}/best").json()
+    assert "0.2" in best["config"]
+    assert "lr: 0.01" in best["config"]
+    page = served.ask("viewer", "GET", f"/sweeps/{record['id']}/report.html")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "sandbox" in page.headers["content-security-policy"]
+    assert served.ask("viewer", "GET", f"/sweeps/{record['id']}/report").json()["best"]["trial"] == 1
+
+
+def test_nothing_of_the_machine_shows(served: Served) -> None:
+    record = served.submit()
+    write_sweep(served.service.home, record, [0.5])
+    for path in ("", "/trials", "/events", "/logs", "/best"):
+        answer = served.ask("viewer", "GET", f"/sweeps/{record['id']}{path}")
+        assert str(served.service.home) not in answer.text
+
+
+def test_logs_come_in_pieces_that_fit_together(served: Served) -> None:
+    record = served.submit()
+    folder = write_sweep(served.service.home, record, [0.5])
+    text = "a line of 文字\n" * 8
+    (folder / "logs" / "driver.log").write_text(text)
+    (folder / "logs" / "trial-0.log").write_bytes(b"broken \xff\xfe text")
+    read, offset = "", 0
+    while offset < len(text.encode()):
+        piece = served.ask("viewer", "GET", f"/sweeps/{record['id']}/logs", params={"offset": offset, "limit": 7})
+        read, offset = read + piece.json()["text"], piece.json()["next_offset"]
+    assert read == text
+    assert not piece.json()["is_complete"]
+    end = served.ask("viewer", "GET", f"/sweeps/{record['id']}/logs", params={"offset": -5}).json()
+    assert end["text"].endswith("字\n")
+    trial = served.ask("viewer", "GET", f"/sweeps/{record['id']}/trials/0/logs").json()
+    assert trial["text"] == "broken \ufffd\ufffd text"
+    assert served.ask("viewer", "GET", f"/sweeps/{record['id']}/trials/9/logs").json()["text"] == ""
+
+
+def test_every_change_is_in_the_audit_log_with_its_outcome(served: Served) -> None:
+    record = served.submit()
+    served.ask("colleague", "POST", f"/sweeps/{record['id']}/cancel")
+    found = served.ask("admin", "GET", "/audit", params={"project": "default"}).json()["items"]
+    assert [(e["user"], e["action"], e["subject"], e["outcome"]) for e in found] == [
+        ("submitter", "POST /api/v1/sweeps", record["id"], "201"),
+        ("colleague", "POST /api/v1/sweeps/{sweep}/cancel", record["id"], "403"),
+    ]
+
+
+def test_a_token_is_shown_once_and_ends_when_it_is_revoked(served: Served) -> None:
+    made = served.ask("submitter", "POST", "/tokens", json={"name": "laptop", "expires_in_s": 60}).json()
+    headers = {"Authorization": f"Bearer {made['token']}"}
+    assert served.client.get("/api/v1/whoami", headers=headers).json()["roles"] == {"default": "submitter"}
+    listed = served.ask("submitter", "GET", "/tokens").text
+    assert made["token"] not in listed
+    assert made["token"].rpartition("_")[2] not in listed
+    assert served.ask("colleague", "DELETE", f"/tokens/{made['id']}").status_code == 404
+    assert served.ask("submitter", "DELETE", f"/tokens/{made['id']}").status_code == 204
+    assert served.client.get("/api/v1/whoami", headers=headers).status_code == 401

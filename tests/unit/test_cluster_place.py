@@ -1,0 +1,66 @@
+"""A cluster of one's own that comes up beside the service, and comes up again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cluster.backend import Capacity, JobError, PlaceLostError
+from service import cluster_place
+from service.cluster_place import OwnPlace
+from tests.pretend_cluster import PretendCluster
+
+
+class Head:
+    """Stands in for a Ray that was started."""
+
+    def __init__(self, home: Path, cpus: float) -> None:
+        self._backend, self._is_alive = PretendCluster(home, cpus), True
+        self.url = "http://127.0.0.1:8265"
+
+    def backend(self) -> PretendCluster:
+        return self._backend
+
+    def is_alive(self) -> bool:
+        return self._is_alive
+
+    def dies(self) -> None:
+        self._is_alive = False
+        self._backend.is_away = True
+
+
+def test_it_is_away_until_it_is_up_and_comes_up_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_place, "CHECK_S", 0.01)
+    monkeypatch.setattr(cluster_place, "WAIT_S", 0.01)
+    heads: list[Head] = []
+    tries = iter(range(100))
+
+    def own(_folder: Path) -> Head:
+        if next(tries) == 0:
+            msg = "no port is free"
+            raise JobError(msg)
+        heads.append(Head(tmp_path, cpus=float(len(heads) + 1)))
+        return heads[-1]
+
+    place = OwnPlace(tmp_path, own)  # type: ignore[arg-type]  # stands in for a Ray
+    with pytest.raises(PlaceLostError, match="starting"):
+        place.statuses(["x"])
+    place.start()
+    until(lambda: place.capacity() == Capacity(1.0, 0.0, 1))
+    heads[0].dies()
+    until(lambda: place.capacity() == Capacity(2.0, 0.0, 1))
+    place.leave(is_idle=False)
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    for _ in range(500):
+        try:
+            if is_so():
+                return
+        except PlaceLostError:
+            pass
+        time.sleep(0.01)
+    pytest.fail("it did not come to that")

@@ -1,0 +1,263 @@
+"""The controller against the real store: what becomes of a sweep from its submission to its end, whatever happens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.backend import JobState
+from service import ending, lifecycle
+from service.errors import SweepNotFoundError
+from service.records import Quota, State
+from service.sweeps import Sweep
+from service.tuning.control import Control, read_control
+from tests.controlled import World
+
+
+@pytest.fixture
+def world(home: Path) -> Iterator[World]:
+    found = World(home)
+    yield found
+    found.store.close()
+
+
+def test_a_sweep_from_its_submission_to_its_end(world: World) -> None:
+    sweep = world.submit()
+    world.passes()
+    assert world.cluster.submitted == [(sweep, 1)]
+    assert world.cluster.allowed(sweep) == 4
+    assert Sweep(world.folder(sweep)).spec()["budget"] == {"max_trials": 4}
+    world.passes()
+    assert world[sweep].state is State.RUNNING
+    best = {"trial": 1, "epoch": 3, "value": 0.9, "params": {}}
+    world.cluster.says(sweep, "running", epochs=3, best=best, trial_hours=0.5)
+    world.passes()
+    world.cluster.finishes(sweep)
+    world.passes(2)
+    assert (world[sweep].state, world[sweep].reason) == (State.COMPLETED, "all trials are over")
+    assert world.told(sweep) == ["submitted", "started", "improved", "finished"]
+    assert world.store.usage().users["ada"] == pytest.approx(0.5)
+    assert world.cluster.submitted == [(sweep, 1)]
+
+
+def test_nothing_is_written_while_nothing_happens(world: World) -> None:
+    sweep = world.submit()
+    world.passes(2)
+    before = world[sweep].version
+    world.passes(5)
+    assert world[sweep].version == before
+
+
+def test_a_driver_that_is_asked_to_pause_takes_its_time(world: World) -> None:
+    sweep = world.submit()
+    world.passes(2)
+    world.act(sweep, lifecycle.Pause())
+    world.passes(3)
+    assert world.cluster.is_asked_to_pause(sweep)
+    assert (world[sweep].state, world.cluster.stopped) == (State.STOPPING, [])
+    world.cluster.pauses(sweep)
+    world.passes(2)
+    assert (world[sweep].state, world[sweep].failures) == (State.PAUSED, 0)
+    world.act(sweep, lifecycle.Resume())
+    world.passes(2)
+    assert world[sweep].state is State.RUNNING
+    assert world.cluster.submitted == [(sweep, 1), (sweep, 2)]
+    assert not world.cluster.is_asked_to_pause(sweep)
+
+
+def test_a_driver_that_does_not_pause_in_time_is_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "PAUSE_WAIT_S", ending.CLEAN_END_S + 0.001)
+    now = [0.0]
+    monkeypatch.setattr(world.controller._endings, "_clock", lambda: now[0])
+    sweep = world.submit()
+    world.passes(2)
+    world.act(sweep, lifecycle.Pause())
+    world.passes()
+    assert world.cluster.stopped == []
+    now[0] = 99.0
+    world.passes(2)
+    assert world.cluster.stopped == [(sweep, ending.CLEAN_END_S)]
+    assert world[sweep].state is State.PAUSED
+
+
+def test_cancel_ends_the_driver_at_once(world: World) -> None:
+    sweep = world.submit()
+    world.passes(2)
+    world.cluster.says(sweep, "running", running=[{"trial": 0}])
+    world.act(sweep, lifecycle.Cancel())
+    world.passes(2)
+    assert world[sweep].state is State.CANCELLED
+    assert world.told(sweep)[-1] == "cancelled"
+
+
+def test_a_deleted_sweep_leaves_nothing(world: World) -> None:
+    running, waiting, over = world.submit(), world.submit("bob"), world.submit("eve")
+    world.passes(2)
+    world.cluster.finishes(over)
+    world.passes()
+    for sweep in (running, waiting, over):
+        world.act(sweep, lifecycle.Delete())
+    world.passes(3)
+    assert sorted(path.name for path in (world.home / "sweeps").iterdir()) == []
+    for sweep in (running, waiting, over):
+        with pytest.raises(SweepNotFoundError):
+            world[sweep]
+        assert world.told(sweep) == ["deleted"]
+    assert all(status.state.is_over for status in world.cluster.jobs.values())
+
+
+def test_a_lost_driver_is_started_again_after_a_while_and_given_up_after_many(world: World) -> None:
+    sweep = world.submit()
+    world.passes(2)
+    waits = []
+    while world[sweep].state is not State.FAILED:
+        world.cluster.ends(sweep, JobState.FAILED, "killed by SIGKILL")
+        world.passes()
+        if world[sweep].state is State.FAILED:
+            break
+        assert world[sweep].state is State.QUEUED
+        not_before = world[sweep].not_before
+        assert not_before is not None
+        waits.append(not_before - world[sweep].updated_at)
+        world.passes()
+        assert len(world.cluster.submitted) == len(waits)
+        world.hurry(sweep)
+        world.passes(2)
+        assert world[sweep].state is State.RUNNING
+    assert waits == sorted(waits)
+    assert len(set(waits)) > 1
+    assert "killed by SIGKILL" in world[sweep].reason
+
+
+def test_a_driver_that_brings_the_sweep_forward_is_started_again_without_end(world: World) -> None:
+    sweep = world.submit()
+    world.passes(2)
+    for epochs in range(1, 10):
+        world.cluster.says(sweep, "running", epochs=epochs)
+        world.cluster.ends(sweep, JobState.FAILED)
+        world.passes()
+        assert world[sweep].failures == 1
+        world.hurry(sweep)
+        world.passes(2)
+    assert world[sweep].state is State.RUNNING
+
+
+def test_a_cluster_that_is_away_is_waited_for(world: World) -> None:
+    running, waiting = world.submit(), world.submit("bob", resources={"cpu": 99})
+    world.passes(2)
+    world.cluster.is_away = True
+    before, late = world[running], world.submit("eve")
+    world.passes(3)
+    assert world[running] == before
+    assert [world[sweep].state for sweep in (waiting, late)] == [State.QUEUED, State.QUEUED]
+    assert "does not answer" in world.controller.trouble
+    world.cluster.is_away = False
+    world.passes(2)
+    assert [world[sweep].state for sweep in (running, late)] == [State.RUNNING, State.RUNNING]
+    assert world.cluster.submitted == [(running, 1), (late, 1)]
+    assert world.controller.trouble == ""
+
+
+def test_a_cluster_that_was_lost_with_its_jobs_gets_them_again(world: World) -> None:
+    sweep = world.submit()
+    world.passes(2)
+    world.cluster.forgets()
+    world.passes()
+    assert world[sweep].state is State.QUEUED
+    world.hurry(sweep)
+    world.passes(2)
+    assert world[sweep].state is State.RUNNING
+    assert world.cluster.submitted == [(sweep, 1), (sweep, 2)]
+
+
+def test_running_sweeps_share_the_cluster_anew_as_others_come_and_go(world: World) -> None:
+    first = world.submit(budget={"max_trials": 100})
+    world.passes(2)
+    assert world.cluster.allowed(first) == 4
+    second = world.submit("bob", budget={"max_trials": 100})
+    world.passes(3)
+    assert (world.cluster.allowed(first), world.cluster.allowed(second)) == (2, 2)
+    world.cluster.finishes(second)
+    world.passes(2)
+    assert world.cluster.allowed(first) == 4
+
+
+def test_a_more_urgent_sweep_takes_the_place_which_comes_back_by_itself(world: World) -> None:
+    low = world.submit(budget={"max_trials": 100}, resources={"cpu": 4})
+    world.passes(2)
+    high = world.submit("bob", priority=5, budget={"max_trials": 100}, resources={"cpu": 4})
+    world.passes(2)
+    assert world[low].state is State.STOPPING
+    assert (world.cluster.is_asked_to_pause(low), world.cluster.stopped) == (True, [])
+    world.cluster.pauses(low)
+    world.passes(4)
+    assert (world[low].state, world[low].is_preempted) == (State.QUEUED, True)
+    assert world[high].state is State.RUNNING
+    world.cluster.finishes(high)
+    world.passes(3)
+    assert world[low].state is State.RUNNING
+    assert "preempted" in world.told(low)
+
+
+def test_quotas_hold(world: World) -> None:
+    world.store.set_quota("user", "ada", Quota(running_sweeps=1))
+    first, second, other = world.submit(), world.submit(), world.submit("bob")
+    world.passes(3)
+    assert [world[s].state for s in (first, second, other)] == [State.RUNNING, State.QUEUED, State.RUNNING]
+
+
+def test_more_trials_are_told_to_the_driver_that_goes_on(world: World) -> None:
+    sweep = world.submit()
+    world.passes(2)
+    world.cluster.finishes(sweep)
+    world.passes()
+    world.act(sweep, lifecycle.Extend(9))
+    world.passes(2)
+    assert world[sweep].state is State.RUNNING
+    assert read_control(world.folder(sweep)) == Control(4, 9)
+
+
+def test_what_only_the_operator_decides_is_put_into_the_job(world: World) -> None:
+    world.controller = world.another(tracking_uri="http://mlflow.example")
+    sweep = world.submit(tracking={"experiment": "x", "uri": "http://evil.example"})
+    world.passes()
+    assert Sweep(world.folder(sweep)).spec()["tracking"] == {"experiment": "x", "uri": "http://mlflow.example"}
+    assert "mlflow.example" not in str(world[sweep].spec)
+
+
+def test_a_sweep_that_can_never_run_fails_with_its_reason(world: World) -> None:
+    sweep = world.submit(code={"pip": ["requests"]})
+    world.passes()
+    assert world[sweep].state is State.FAILED
+    assert "code.pip" in world[sweep].reason
+    assert world.cluster.submitted == []
+
+
+@pytest.mark.parametrize(
+    "nonsense", [b"{", b"[]", b"null", b'{"state": 7, "is_final": true}', b'{"trial_hours": "all"}', b" " * 2**21]
+)
+def test_nonsense_in_one_folder_holds_up_nobody_else(world: World, nonsense: bytes) -> None:
+    odd, other = world.submit(), world.submit("bob")
+    world.passes(2)
+    (world.folder(odd) / "progress.json").write_bytes(nonsense)
+    world.cluster.finishes(other)
+    world.passes(2)
+    assert world[other].state is State.COMPLETED
+    world.cluster.ends(odd, JobState.FAILED)
+    world.passes(2)
+    world.act(odd, lifecycle.Delete())
+    world.passes(3)
+    assert not world.folder(odd).exists()
+
+
+def test_of_two_replicas_one_acts_and_the_other_takes_over(world: World) -> None:
+    other = world.another("two")
+    world.passes()
+    sweep = world.submit()
+    other.reconcile()
+    assert world.cluster.submitted == []
+    world.controller.leadership.leave()
+    other.reconcile()
+    assert world.cluster.submitted == [(sweep, 1)]

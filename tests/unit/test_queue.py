@@ -1,0 +1,298 @@
+"""Who gets which place: what always holds, whatever is asked for, and what the rules come to in plain cases."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.queue import PATIENCE_S, Capacity, Plan, Usage, allot, demand
+from service.queue_rooms import quota_of
+from service.records import Quota, State, SweepRecord, Wish
+
+NOW = 1000.0
+EIGHT = Capacity(8.0)
+
+
+def sweep(
+    name: str,
+    owner: str = "ann",
+    *,
+    cpu: float = 1,
+    gpu: float = 0,
+    most: int | None = None,
+    **changes: Any,  # noqa: ANN401  # any field of a record
+) -> SweepRecord:
+    spec = {"resources": {"cpu": cpu, "gpu": gpu}, "budget": {} if most is None else {"max_concurrent_trials": most}}
+    return SweepRecord(name, "default", owner, name, spec, queued_at=NOW - 100 + len(name), **changes)
+
+
+def running(name: str, owner: str = "ann", *, concurrency: int = 1, most: int | None = None) -> SweepRecord:
+    waiting = sweep(name, owner, most=most)
+    return replace(waiting, state=State.RUNNING, concurrency=concurrency, started_at=NOW - 50)
+
+
+def plan(*sweeps: SweepRecord, capacity: Capacity = EIGHT, quotas: Mapping[tuple[str, str], Quota] | None = None,
+         usage: Usage | None = None) -> Plan:  # fmt: skip
+    return allot(sweeps, capacity, quotas or {}, usage or Usage(), NOW)
+
+
+class TestPlainCases:
+    def test_one_sweep_gets_all_it_can_use(self) -> None:
+        assert plan(sweep("a")).grants == {"a": 8}
+        assert plan(sweep("a", most=3)).grants == {"a": 3}
+        assert plan(sweep("a", cpu=2)).grants == {"a": 4}
+        assert plan(sweep("a", gpu=0.3), capacity=Capacity(100, 2)).grants == {"a": 6}, "a part is of one GPU"
+
+    def test_no_more_than_the_trials_that_are_left(self) -> None:
+        late = replace(sweep("a"), progress={"trials": {"completed": 4, "failed": 3, "running": 2}})
+        assert demand(replace(late, spec={"budget": {"max_trials": 10}})).most == 3
+        raced = {"budget": {"max_trials": 10}, "evaluation": {"folds": 2, "seeds": 2}}
+        assert demand(replace(late, spec=raced)).most == 12
+
+    def test_a_newcomer_makes_the_others_shrink_but_not_stop(self) -> None:
+        shared = plan(running("a", concurrency=8), sweep("b", "bob"), sweep("cc", "bob"))
+        assert shared.grants == {"a": 4, "b": 2, "cc": 2}
+        assert shared.place == ("b", "cc")
+        assert not shared.preempt
+
+    def test_what_one_cannot_use_goes_to_others(self) -> None:
+        assert plan(running("a", most=1), running("b")).grants == {"a": 1, "b": 7}
+        quotas = {("user", "ann"): Quota(concurrent_trials=2)}
+        assert plan(running("a"), running("b", "bob"), quotas=quotas).grants == {"a": 2, "b": 6}
+
+    def test_users_share_fairly_however_many_sweeps_they_have(self) -> None:
+        many = [sweep("b" * n, "bob") for n in range(1, 10)]
+        shared = plan(sweep("a"), *many)
+        assert shared.grants["a"] == 4
+        assert [len(name) for name in shared.place if name != "a"] == [1, 2, 3, 4], "first come, first served"
+
+    def test_recent_use_counts_against_a_user(self) -> None:
+        used = Usage(recent={"ann": 90.0, "bob": 10.0})
+        grants = plan(sweep("a"), sweep("b", "bob"), usage=used).grants
+        assert grants == {"a": 2, "b": 6}
+
+    def test_a_higher_priority_takes_a_place_once_it_is_free(self) -> None:
+        low, high = running("a", concurrency=8), sweep("b", "bob", priority=1)
+        first = plan(low, high)
+        assert list(first.preempt) == ["a"]
+        assert first.grants == {}
+        assert first.waits["b"].reason == "a place is being freed for it"
+        leaving = replace(low, state=State.STOPPING, is_preempted=True, reason=first.preempt["a"])
+        assert plan(leaving, high).place == ()
+        gone = replace(leaving, state=State.QUEUED, concurrency=0)
+        second = plan(gone, high)
+        assert second.grants == {"b": 8}
+        assert second.waits["a"].reason.startswith("it was preempted (sweeps of a higher priority need its place); one")
+        assert plan(gone, replace(high, state=State.COMPLETED)).place == ("a",)
+
+    def test_a_higher_priority_that_can_use_little_takes_little(self) -> None:
+        shared = plan(running("a", concurrency=8), sweep("b", "bob", most=2, priority=1))
+        assert shared.grants == {"a": 6, "b": 2}
+
+    def test_a_shrunken_cluster_ends_no_sweep(self) -> None:
+        assert plan(running("a"), running("b"), capacity=Capacity(1)).preempt == {}
+
+    def test_quotas_bar_place_and_say_so(self) -> None:
+        quotas = {
+            ("user", "*"): Quota(running_sweeps=1),
+            ("user", "bob"): Quota(),
+            ("project", "default"): Quota(cpus=3),
+        }
+        shared = plan(running("a"), sweep("b"), sweep("cc", "bob"), quotas=quotas)
+        assert set(shared.grants) == {"a", "cc"}
+        assert sum(shared.grants.values()) == 3
+        assert shared.waits["b"].reason == "ann may run 1 sweep at once, and does"
+        used = Usage(users={"bob": 10.0})
+        spent = plan(
+            running("cc", "bob"), sweep("d", "bob"), quotas={("user", "bob"): Quota(trial_hours=10)}, usage=used
+        )
+        assert (spent.grants, list(spent.preempt), list(spent.waits)) == ({}, ["cc"], ["d"])
+        assert "10 trial-hours" in spent.waits["d"].reason
+
+    def test_what_never_fits_says_so_and_holds_nobody_up(self) -> None:
+        large = replace(sweep("large", gpu=4), queued_at=NOW - 10 * PATIENCE_S)
+        shared = plan(large, sweep("b", "bob"), capacity=Capacity(8, 2))
+        assert shared.place == ("b",)
+        assert shared.waits["large"].reason == "one of its trials needs 4 GPUs, and the cluster has 2 in all"
+
+    def test_a_lost_driver_waits_for_its_time(self) -> None:
+        lost = replace(sweep("a"), not_before=NOW + 5, reason="its driver was lost: killed")
+        assert plan(lost).waits["a"].reason == "its driver was lost: killed; the next one is due in 5 s"
+        assert plan(replace(lost, not_before=NOW)).place == ("a",)
+
+    def test_a_large_one_that_has_waited_long_gets_room(self) -> None:
+        large = replace(sweep("large", "bob", cpu=8), queued_at=NOW - 2 * PATIENCE_S)
+        small = [running("a"), sweep("b"), sweep("cc")]
+        held = plan(large, *small)
+        assert held.place == ()
+        assert "large came before it" in held.waits["b"].reason
+        assert held.grants == {"a": 8}, "nothing is idle meanwhile"
+        assert plan(replace(large, queued_at=NOW - 1), *small).place == ("b", "cc")
+        assert plan(large, *small[1:]).place == ("large",)
+
+    def test_positions_follow_priority_then_turn(self) -> None:
+        waits = plan(*(running("r" * n) for n in range(1, 9)), sweep("a"), sweep("bb"), sweep("z", priority=-1)).waits
+        assert {name: wait.position for name, wait in waits.items()} == {"a": 1, "bb": 2, "z": 3}
+
+    def test_a_thousand_sweeps_are_shared_out_at_once(self) -> None:
+        sweeps = [replace(sweep(f"s{n}", f"u{n % 20}"), queued_at=float(n)) for n in range(1000)]
+        assert sum(plan(*sweeps, capacity=Capacity(500)).grants.values()) == 500
+
+
+World = tuple[list[SweepRecord], Capacity, dict[tuple[str, str], Quota], Usage]
+
+
+def world(seed: int) -> World:
+    """Sweeps in all states, a cluster and quotas; drawn by hand, as hypothesis takes far longer than `allot`."""
+    draw = Random(seed)
+    capacity = Capacity(draw.choice([0.5, 4, 8]), draw.choice([0, 1, 4]), draw.choice([None, None, 1, 3, 5]))
+    names = [("user", "a"), ("user", "b"), ("user", "*"), ("project", "p"), ("project", "*")]
+    quotas = {name: quota(draw) for name in draw.sample(names, draw.randint(0, 3))}
+    used = [{user: draw.uniform(0, 10) for user in draw.sample("abc", draw.randint(0, 3))} for _ in range(2)]
+    return [one(draw, number) for number in range(draw.randint(1, 9))], capacity, quotas, Usage(used[0], {}, used[1])
+
+
+def quota(draw: Random) -> Quota:
+    return Quota(
+        draw.choice([None, 0, 1, 3]), draw.choice([None, 0, 2, 6]), draw.choice([None, 1, 8]),
+        draw.choice([None, 0, 2]), draw.choice([None, None, 5]),
+    )  # fmt: skip
+
+
+def one(draw: Random, number: int) -> SweepRecord:
+    state = draw.choice([State.QUEUED] * 4 + [State.RUNNING] * 2 + [State.STARTING, State.STOPPING, State.PAUSED])
+    drawn = sweep(
+        f"s{number}", draw.choice("abc"), cpu=draw.choice([0, 0.5, 1, 2, 8]), gpu=draw.choice([0, 0, 0.25, 1, 2]),
+        most=draw.choice([None, 1, 2, 5]), priority=draw.randint(0, 2), state=state,
+    )  # fmt: skip
+    if state.is_placed:
+        drawn = replace(drawn, concurrency=draw.randint(1, 3), started_at=NOW - 10)
+    wish, queued_at = Wish.PAUSE if state is State.PAUSED else Wish.RUN, NOW - draw.choice([1, 10, PATIENCE_S + 1])
+    return replace(drawn, wish=wish, project=draw.choice("pq"), queued_at=queued_at)
+
+
+def used_of(sweeps: Sequence[SweepRecord], grants: Mapping[str, int]) -> Counter[str]:
+    """What running and stopping sweeps occupy under a plan."""
+    total: Counter[str] = Counter()
+    for one in sweeps:
+        trials = grants.get(one.id, one.concurrency if one.state is State.STOPPING else 0)
+        wanted = demand(one)
+        total.update({"running_sweeps": trials > 0, "concurrent_trials": trials})
+        total.update({"cpus": wanted.cpu * trials, "gpus": wanted.gpu * trials})
+    return total
+
+
+def exceeds(total: Counter[str], limits: Quota, by: SweepRecord) -> bool:
+    """Whether more is used than there is of something that one sweep needs."""
+    wanted = demand(by)
+    names = ["running_sweeps", "concurrent_trials", *["cpus"] * (wanted.cpu > 0), *["gpus"] * (wanted.gpu > 0)]
+    return any((has := getattr(limits, name)) is not None and total[name] > has + 1e-6 for name in names)
+
+
+class TestAlways:
+    @given(st.integers(0, 10**9))
+    @settings(max_examples=100, deadline=None)
+    def test_nobody_is_placed_beyond_the_cluster_or_a_quota(self, seed: int) -> None:
+        sweeps, capacity, quotas, usage = world(seed)
+        shared = allot(sweeps, capacity, quotas, usage, NOW)
+        whole = Quota(running_sweeps=capacity.sweeps, cpus=capacity.cpus, gpus=capacity.gpus)
+        for one in sweeps:
+            if one.id not in shared.place:
+                continue
+            assert not exceeds(used_of(sweeps, shared.grants), whole, one)
+            mine = [s for s in sweeps if s.owner == one.owner]
+            assert not exceeds(used_of(mine, shared.grants), quota_of(quotas, "user", one.owner), one)
+            ours = [s for s in sweeps if s.project == one.project]
+            assert not exceeds(used_of(ours, shared.grants), quota_of(quotas, "project", one.project), one)
+
+    @given(st.integers(0, 10**9))
+    @settings(max_examples=100, deadline=None)
+    def test_every_sweep_has_its_grant_its_reason_or_its_end(self, seed: int) -> None:
+        sweeps, capacity, quotas, usage = world(seed)
+        shared = allot(sweeps, capacity, quotas, usage, NOW)
+        waiting = {s.id for s in sweeps if s.state is State.QUEUED}
+        placed = {s.id for s in sweeps if s.state in (State.STARTING, State.RUNNING)}
+        assert set(shared.place) | set(shared.waits) == waiting
+        assert not set(shared.place) & set(shared.waits)
+        assert set(shared.grants) | set(shared.preempt) == placed | set(shared.place)
+        assert not set(shared.grants) & set(shared.preempt)
+        assert sorted(wait.position for wait in shared.waits.values()) == list(range(1, len(shared.waits) + 1))
+        assert all(wait.reason for wait in shared.waits.values())
+        for one in sweeps:
+            assert 1 <= shared.grants.get(one.id, 1) <= (demand(one).most or 100)
+
+    @given(st.integers(0, 10**9))
+    @settings(max_examples=100, deadline=None)
+    def test_nothing_is_idle_that_somebody_may_use(self, seed: int) -> None:
+        sweeps, capacity, quotas, usage = world(seed)
+        shared = allot(sweeps, capacity, quotas, usage, NOW)
+        if shared.preempt or any(s.state is State.STOPPING for s in sweeps):
+            return  # room is being made
+        quotas = {name: replace(quota, trial_hours=None) for name, quota in quotas.items()}
+        whole = Quota(running_sweeps=capacity.sweeps, cpus=capacity.cpus, gpus=capacity.gpus)
+        for one in sweeps:
+            is_kept_back = "came before it" in shared.waits[one.id].reason if one.id in shared.waits else False
+            is_spent = "trial-hours" in shared.waits[one.id].reason if one.id in shared.waits else False
+            wants = one.state in (State.QUEUED, State.RUNNING, State.STARTING) and not is_kept_back and not is_spent
+            has = shared.grants.get(one.id, 0)
+            if not wants or has >= (demand(one).most or 100):
+                continue
+            more = {**shared.grants, one.id: has + 1}
+            mine, ours = ([s for s in sweeps if getattr(s, a) == getattr(one, a)] for a in ("owner", "project"))
+            assert (
+                exceeds(used_of(sweeps, more), whole, one)
+                or exceeds(used_of(mine, more), quota_of(quotas, "user", one.owner), one)
+                or exceeds(used_of(ours, more), quota_of(quotas, "project", one.project), one)
+            )
+
+    @given(st.integers(0, 10**9))
+    @settings(max_examples=100, deadline=None)
+    def test_nobody_waits_for_a_lower_priority(self, seed: int) -> None:
+        sweeps, capacity, _, usage = world(seed)
+        shared = allot(sweeps, capacity, {}, usage, NOW)
+        for one in sweeps:
+            lower = [s for s in sweeps if s.priority < one.priority and s.state in (State.STARTING, State.RUNNING)]
+            kept = [s for s in lower if s.id in shared.grants]
+            if one.id not in shared.waits or not kept or "freed" in shared.waits[one.id].reason:
+                continue
+            without = [s for s in sweeps if s not in kept]
+            again = allot(without, capacity, {}, usage, NOW)
+            assert one.id not in again.place or any(s.state is State.STOPPING for s in sweeps)
+
+    @given(st.integers(0, 10**9))
+    @settings(max_examples=100, deadline=None)
+    def test_all_get_their_turn(self, seed: int) -> None:
+        sweeps, capacity, _, usage = world(seed)
+        left, now = {s.id: s for s in sweeps if s.state is not State.PAUSED}, NOW
+        for _ in range(60):
+            now += 60
+            shared = allot(list(left.values()), capacity, {}, usage, now)
+            for sweep_id in shared.place:
+                left[sweep_id] = replace(left[sweep_id], state=State.RUNNING, started_at=now)
+            for sweep_id in shared.preempt:
+                left[sweep_id] = replace(left[sweep_id], state=State.QUEUED, is_preempted=True, concurrency=0)
+            done = [s.id for s in left.values() if s.state.is_placed][:1]
+            for sweep_id in done:
+                del left[sweep_id]
+        assert all("in all" in shared.waits[sweep_id].reason for sweep_id in left)
+
+    @given(st.integers(0, 10**9))
+    @settings(max_examples=100, deadline=None)
+    def test_the_same_again_once_it_is_done(self, seed: int) -> None:
+        sweeps, capacity, quotas, usage = world(seed)
+        shared = allot(sweeps, capacity, quotas, usage, NOW)
+        done = [
+            replace(s, state=State.STOPPING) if s.id in shared.preempt
+            else replace(s, state=State.STARTING, concurrency=shared.grants[s.id]) if s.id in shared.place
+            else replace(s, concurrency=shared.grants.get(s.id, s.concurrency))
+            for s in sweeps
+        ]  # fmt: skip
+        again = allot(done, capacity, quotas, usage, NOW)
+        assert not again.preempt
+        assert not again.place

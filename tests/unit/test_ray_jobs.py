@@ -1,0 +1,97 @@
+"""What the Ray Jobs backend does without a Ray: the line that a cluster's shell gets, TLS, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import subprocess
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cluster.backend import Capacity, JobError, JobRequest, PlaceLostError
+from cluster.ray_jobs import Access, RayJobsBackend, entrypoint
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
+
+
+@settings(deadline=None, max_examples=40)  # each is a process
+@given(arguments=st.lists(TEXTS, max_size=4), restarts=st.sampled_from([0, 2]))
+def test_a_command_reaches_the_shell_as_it_is(arguments: list[str], restarts: int) -> None:
+    request = JobRequest("job", ("printf", "<%s>\\n", *arguments), "/", env={"HOME": None}, restarts=restarts)
+    done = subprocess.run(["/bin/sh", "-c", entrypoint(request)], capture_output=True, check=True)
+    assert done.stdout.decode() == "".join(f"<{text}>\n" for text in arguments or [""])
+
+
+def test_a_cluster_that_is_not_there_is_no_unknown_job(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("s3cret")
+    gone = RayJobsBackend("http://127.0.0.1:9", Access(str(tmp_path / "token")))
+    for ask in (gone.capacity, lambda: gone.status("job"), lambda: gone.submit(JobRequest("job", ("true",), "/"))):
+        with pytest.raises(PlaceLostError, match=r"127\.0\.0\.1:9 does not answer") as caught:
+            ask()
+        assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["head:8265", "ftp://head", "http://", "http://user:word@head:8265"])
+def test_what_is_no_address_of_a_dashboard_is_refused(url: str) -> None:
+    with pytest.raises(JobError) as caught:
+        RayJobsBackend(url)
+    assert "word@" not in str(caught.value)
+
+
+def test_tls_needs_a_file_that_can_be_read(tmp_path: Path) -> None:
+    for name in ("absent.pem", "empty.pem"):
+        (tmp_path / "empty.pem").touch()
+        with pytest.raises(JobError, match=name):
+            RayJobsBackend("https://head:8265", Access(ca_file=str(tmp_path / name)))
+
+
+class _OneNode(BaseHTTPRequestHandler):
+    """What a dashboard says of its nodes."""
+
+    def do_GET(self) -> None:
+        nodes = [{"state": "ALIVE", "resources_total": {"CPU": 3.0, "GPU": 1.0}}, {"state": "DEAD"}]
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps({"data": {"result": {"result": nodes}}}).encode())
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def certified(folder: Path) -> tuple[Path, Path]:
+    """A certificate for this machine that signs itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")]), datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(1), now + timedelta(1))
+    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    made = builder.add_extension(names, critical=False).sign(key, hashes.SHA256())
+    (folder / "ca.pem").write_bytes(made.public_bytes(Encoding.PEM))
+    (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return folder / "ca.pem", folder / "key.pem"
+
+
+def test_tls_trusts_the_file_that_it_is_given_and_nobody_else(tmp_path: Path) -> None:
+    certificate, key = certified(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _OneNode)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    with server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"https://127.0.0.1:{server.server_port}"
+        assert RayJobsBackend(url, Access(ca_file=str(certificate))).capacity() == Capacity(3.0, 1.0, 1)
+        with pytest.raises(PlaceLostError, match="CERTIFICATE"):
+            RayJobsBackend(url).capacity()
+        server.shutdown()

@@ -1,0 +1,56 @@
+"""What an operator may set: options before variables, all faults at once, and never open to the world unasked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service.errors import SpecError
+from service.serve_settings import ServeSettings, is_loopback, settings_of
+
+HOME = Path("data")
+
+
+def test_options_go_before_variables_and_those_before_defaults() -> None:
+    found = settings_of(HOME, {"port": 1, "host": None}, {"port": "2", "host": "localhost", "allow_pip": "true"})
+    assert (found.port, found.host, found.allow_pip, found.cluster) == (1, "localhost", True, "local")
+    assert found.database_url == "sqlite:///data/service.db"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "10.0.0.1"])  # noqa: S104  # what has to be refused
+def test_others_than_this_machine_need_auth(host: str) -> None:
+    with pytest.raises(SpecError, match="--auth token"):
+        settings_of(HOME, {"host": host}, {})
+    with pytest.raises(SpecError, match="--auth token"):
+        settings_of(HOME, {"host": host, "auth": "none"}, {})
+    assert settings_of(HOME, {"host": host, "auth": "token"}, {}).host == host
+
+
+def test_loopback_goes_without_auth() -> None:
+    assert settings_of(HOME, {}, {}).auth_kind == "none"
+    assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "no.such.host.invalid")] == [True] * 3 + [
+        False
+    ]
+
+
+def test_all_faults_are_told_at_once_and_no_password_with_them() -> None:
+    with pytest.raises(SpecError) as caught:
+        settings_of(
+            HOME,
+            {"port": 70000, "auth": "tokn", "database": "mysql://me:canary@db/x", "cluster": "ray://head"},
+            {"webhook_networks": "10.0.0.1/8", "allow_pip": "perhaps", "mlflow": "yes", "stop_wait_s": "-1"},
+        )
+    text = str(caught.value)
+    assert len(caught.value.faults) == 8
+    assert "did you mean 'token'?" in text
+    assert "TUNEYARD_WEBHOOK_NETWORKS" in text
+    assert "canary" not in text
+
+
+def test_where_sweeps_are_tracked_and_where_people_look() -> None:
+    assert (ServeSettings(HOME).tracking_uri, ServeSettings(HOME).mlflow_url) == (None, None)
+    beside = ServeSettings(HOME, mlflow="start", mlflow_port=5001)
+    assert (beside.tracking_uri, beside.mlflow_url) == (None, "http://127.0.0.1:5001")
+    other = ServeSettings(HOME, mlflow="https://mlflow.example")
+    assert other.tracking_uri == other.mlflow_url == "https://mlflow.example"
