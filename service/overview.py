@@ -13,6 +13,7 @@ from service.progress_view import console, duration, ended, line, number, outloo
 from service.sweeps import Sweep, every
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from service.spec import SweepSpec
@@ -60,6 +61,7 @@ def details(home: Path, sweep: Sweep, *, with_insight: bool = False) -> dict[str
     from service.tuning.history import History
     from service.tuning.knowledge import ABOUT_FACT
     from service.tuning.ledger import read_ledger
+    from service.tuning.report_held_out import held_out_of
     from service.tuning.report_race import race_of
     from service.tuning.sweep_folder import read_job
 
@@ -79,6 +81,7 @@ def details(home: Path, sweep: Sweep, *, with_insight: bool = False) -> dict[str
         "trials": trial_rows(history),
         **taught,
         "race": race_of(history),
+        "held_out": held_out_of(history),
     }
 
 
@@ -129,6 +132,7 @@ def print_details(found: dict[str, Any], limit: int) -> None:
     for key in ("warm_start", "server", "mlflow", "folder", "report", "best_config", "log"):
         if key in found:
             out.print(f"{key.replace('_', ' '):<12}{found[key]}", markup=False, soft_wrap=True)
+    _print_held_out(out, found["held_out"])
     if found["race"] and limit:
         out.print(race_table(found["race"], found["metric"]["name"], limit))
     first = [trial for trial in found["trials"] if "repeats" not in trial]
@@ -142,6 +146,13 @@ def print_details(found: dict[str, Any], limit: int) -> None:
     for trial in found["trials"]:
         if trial["status"] == "failed":
             out.print(f"trial {trial['trial']} failed: {trial['cause']}", markup=False, soft_wrap=True)
+
+
+def _print_held_out(out: Console, held_out: dict[str, Any] | None) -> None:
+    from service.tuning.report_held_out import held_out_lines
+
+    for text in held_out_lines(held_out):
+        out.print(text.removeprefix("  "), markup=False, soft_wrap=True)
 
 
 Cells = Callable[[list[str], dict[str, Any]], dict[str, str]]

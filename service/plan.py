@@ -140,7 +140,10 @@ def _wall_clock_s(
 def _checkpoints(spec: SweepSpec, live: int | None) -> int | None:
     """The best ones, the latest ones of every live trial, and the one that each is about to replace."""
     keep = spec.checkpoints
-    best = keep.save_sweep_best + runners_up(is_raced=spec.evaluation.is_raced, is_single=spec.objectives.is_single)
+    asked = spec.evaluation
+    best = keep.save_sweep_best + runners_up(is_raced=asked.is_raced, is_single=spec.objectives.is_single)
+    if asked.is_raced and asked.test is not False:  # all fits of these keep theirs, for the winner's are tested
+        best *= asked.folds * (asked.seeds + asked.final_seeds)
     return None if live is None else best + live * (keep.save_trial_latest + 1)
 
 

@@ -8,13 +8,19 @@ from typing import Any
 from service import plugins
 from service.errors import SpecError
 from service.spec_faults import Faults
-from service.spec_sections import Evaluation, SchedulerSection
+from service.spec_sections import Checkpoints, Evaluation, SchedulerSection
 
 
 def check_evaluation(fields: Mapping[str, Any], faults: Faults) -> None:
     """Note what keeps a configuration from being trained more than once."""
-    evaluation = fields.get("evaluation")
-    if not isinstance(evaluation, Evaluation) or not evaluation.is_raced:
+    evaluation, checkpoints = fields.get("evaluation"), fields.get("checkpoints")
+    if not isinstance(evaluation, Evaluation):
+        return
+    if evaluation.test is True and isinstance(checkpoints, Checkpoints) and checkpoints.save_sweep_best == 0:
+        faults.add(
+            ("evaluation", "test"), "needs the best trial's checkpoint", allowed="checkpoints.save_sweep_best: 1"
+        )
+    if not evaluation.is_raced:
         return
     if len(fields.get("metrics", ())) > 1:
         faults.add(("metrics",), "folds and seeds race on one metric", allowed="metric: {name: ..., goal: ...}")

@@ -247,6 +247,9 @@ class Evaluation(Section):
     """Once all else is done, the best ones are trained on all folds again, with so many fresh seeds."""
     finalists: Repeats = 3
     """How many of them."""
+    test: Literal["auto"] | bool = "auto"
+    """Whether the winner is tested at the end, on data that the search never saw: `auto` where the classes of model and
+    data have a `test_step` and a `test_dataloader`."""
 
     @property
     def is_raced(self) -> bool:

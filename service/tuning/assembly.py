@@ -88,6 +88,12 @@ def outlook_of(spec: SweepSpec, problem: Problem) -> Outlook:
     return Outlook(cast("Estimates", searcher) if hasattr(searcher, "expected_improvement") else None)
 
 
+def tests_winner(spec: SweepSpec, untestable: str | None) -> bool:
+    """Whether the winner is tested on held-out data, given why that cannot be; None where nobody has looked."""
+    asked = spec.evaluation.test
+    return spec.checkpoints.save_sweep_best > 0 and (untestable == "" if asked == "auto" else asked)
+
+
 def limits_of(spec: SweepSpec) -> Limits:
     """The limits that `spec` sets."""
     plateau = spec.budget.plateau

@@ -12,7 +12,7 @@ from service.tuning.events import Checkpoint, Params
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """Everything that one attempt of a trial needs; JSON-able through `to_dict`.
+    """Everything that one attempt of a trial needs, or its test on held-out data; JSON-able through `to_dict`.
 
     `storage` is an absolute folder; `checkpoint` (to start from) is relative to it. `metrics` must be reported.
     `best_metric` is (name, goal): with `save_above` (a loss, lower is better) an epoch that improves the trial's best
@@ -36,6 +36,7 @@ class Assignment:
     seconds_before: float = 0.0
     cpus: float = 1.0
     goals: dict[str, str] = field(default_factory=dict)
+    is_test: bool = False
 
     @property
     def objective_goals(self) -> dict[str, str]:
@@ -65,7 +66,10 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one epoch of a trial showed. `seconds`: the trial's training time so far, without waiting for verdicts."""
+    """What one epoch of a trial showed. `seconds`: the trial's training time so far, without waiting for verdicts.
+
+    That of a test has the metrics alone.
+    """
 
     epoch: int
     metrics: dict[str, float]

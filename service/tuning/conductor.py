@@ -12,20 +12,23 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from service.tuning.decisions import Arrival, Decider, FailureKind, Finished, Start, Wait
+from service.tuning.answers import Finished, Start, Wait
+from service.tuning.decisions import Arrival, Decider, FailureKind
 from service.tuning.events import (
     Artifacts,
     AttemptEnded,
-    AttemptStarted,
+    Begun,
     Checkpoint,
     CheckpointSaved,
     CheckpointsDropped,
     Event,
+    HeldOutEnded,
     Reported,
     SweepEnded,
     SweepPaused,
     TrialEnded,
 )
+from service.tuning.held_out import ended as test_ended
 from service.tuning.history import History, Status, Trial
 from service.tuning.ledger import Ledger
 from service.tuning.patience import patiently
@@ -82,8 +85,8 @@ class Conductor:
             for record in patiently(append, "writing the ledger", until=lambda: self.is_giving_up):
                 self.history.apply(record)
 
-    def start(self) -> AttemptStarted | None:
-        """The attempt that an idle worker shall run, already on record; None when there is none now.
+    def start(self) -> Begun | None:
+        """The attempt or test that an idle worker shall run, already on record; None when there is none now.
 
         Sets `finished` once there will never be one again. While draining nothing starts.
         """
@@ -96,8 +99,8 @@ class Conductor:
             if not isinstance(answer, Start):
                 return None
             started = answer.events[-1]
-            if not isinstance(started, AttemptStarted):
-                msg = f"a start must end with its AttemptStarted, not {started!r}"
+            if not isinstance(started, Begun):
+                msg = f"a start must end with what begins, not {started!r}"
                 raise TypeError(msg)
             if started.checkpoint is not None:
                 self._in_use[started.trial] = started.checkpoint.path
@@ -130,19 +133,30 @@ class Conductor:
     def attempt_over(self, trial: int, attempt: int) -> None:
         """The fit ended by itself."""
         with self.lock:
-            self._settle(trial, self._decider.attempt_over(trial, attempt))
+            events = self._decider.attempt_over(trial, attempt)
+            self._settle(trial, events or self._test_ended(trial, attempt, "user", "the test ended without a result"))
 
     def attempt_failed(self, trial: int, attempt: int, kind: FailureKind, cause: str) -> None:
         """The attempt broke."""
         with self.lock:
-            self._settle(trial, self._decider.attempt_failed(trial, attempt, kind, cause))
+            events = self._decider.attempt_failed(trial, attempt, kind, cause)
+            self._settle(trial, events or self._test_ended(trial, attempt, kind, cause))
+
+    def tested(self, trial: int, attempt: int, metrics: dict[str, float]) -> None:
+        """A held-out test is over; what comes of one that is not current is nobody's."""
+        with self.lock:
+            self._settle(trial, list(test_ended(self.history, trial, attempt, "finished", "", metrics)))
+
+    def _test_ended(self, trial: int, attempt: int, kind: str, cause: str) -> list[Event]:
+        return list(test_ended(self.history, trial, attempt, kind, cause))
 
     def checkpoint_lost(self, trial: int, attempt: int, cause: str) -> None:
         """The attempt could not start, because its checkpoint is damaged or gone."""
         with self.lock:
             path = self._in_use.get(trial)
             if path is not None:
-                self._settle(trial, self._decider.checkpoint_lost(trial, attempt, path, cause))
+                events = self._decider.checkpoint_lost(trial, attempt, path, cause)
+                self._settle(trial, events or self._test_ended(trial, attempt, "checkpoint", cause))
 
     def give_up(self, error: BaseException | None = None) -> None:
         """End as soon as can be; the first `error` is kept."""
@@ -152,7 +166,9 @@ class Conductor:
         """Put on record that whatever seemed to run does not: at the start of a driver, and at its early end."""
         with self.lock:
             running = [t for t in self.history.unfinished() if t.status is Status.RUNNING]
+            tests = [t for t in self.history.tests.values() if t.is_running]
             self.commit(AttemptEnded(t.number, t.attempt, "interrupted", cause) for t in running)
+            self.commit(HeldOutEnded(t.trial, t.attempt, "interrupted", cause=cause) for t in tests)
 
     def sweep_up(self) -> None:
         """Delete checkpoint files that the record does not name: left by a driver or workers that were cut off."""
@@ -213,15 +229,16 @@ class Conductor:
     def _settle(self, trial: int, events: list[Event]) -> None:
         """Commit what came of an attempt; then delete the checkpoint files that it made expendable."""
         self.commit(self._with_configs(events))
-        if any(isinstance(e, AttemptEnded) for e in events):
+        if any(isinstance(e, AttemptEnded | HeldOutEnded) for e in events):
             self._in_use.pop(trial, None)
         has_news = any(isinstance(e, TrialEnded | CheckpointSaved) for e in events)
         if has_news or any(isinstance(e, Reported) and e.checkpoint for e in events):
             self._drop(self._expendable())
 
     def _expendable(self, *about: Event) -> list[Checkpoint]:
-        starts = [e.checkpoint.path for e in about if isinstance(e, AttemptStarted) and e.checkpoint is not None]
-        return expendable(self.history, self._retention, frozenset([*self._in_use.values(), *starts]))
+        starts = [e.checkpoint.path for e in about if isinstance(e, Begun) and e.checkpoint is not None]
+        policy = replace(self._retention, keeps_fits=self._decider.tests)
+        return expendable(self.history, policy, frozenset([*self._in_use.values(), *starts]))
 
     def _drop(self, checkpoints: list[Checkpoint]) -> None:
         paths = tuple(c.path for c in checkpoints)

@@ -15,6 +15,7 @@ from typing import Final, Literal, TypeVar
 import numpy as np
 
 from service.space import Space
+from service.tuning.answers import Finished, Start, Wait
 from service.tuning.events import (
     AttemptEnded,
     AttemptStarted,
@@ -22,12 +23,15 @@ from service.tuning.events import (
     CheckpointSaved,
     CheckpointsDropped,
     Event,
+    HeldOutStarted,
     Params,
     Reported,
+    SearchEnded,
     TrialEnded,
     TrialProposed,
 )
 from service.tuning.feasibility import certain_violation
+from service.tuning.held_out import next_test
 from service.tuning.history import History, Status, Trial
 from service.tuning.limits import Limits, Over, headline, over
 from service.tuning.racing import Race
@@ -40,29 +44,6 @@ MAX_LOSSES_IN_A_ROW: Final = 5  # with no report between them: then it is the tr
 ASKS: Final = 3  # a searcher or scheduler that raises is asked again: what made it raise may have passed
 FailureKind = Literal["user", "hung", "fatal", "memory", "infrastructure", "interrupted", "checkpoint"]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Begin or go on with a trial: commit `events`, the last of which is its AttemptStarted, then run it."""
-
-    events: tuple[Event, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Nothing can start now. Commit `events` (trials that end here) and ask again; without any, wait for a report."""
-
-    events: tuple[Event, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The sweep is over. Commit `events`, then end it with `reason`."""
-
-    ending: Literal["completed", "failed"]
-    reason: str
-    events: tuple[Event, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +74,7 @@ class Decider:
     is_suggestion: Callable[[History, Params], bool] | None = None  # whether an earlier sweep suggested a proposal
     outlook: Outlook = field(default_factory=Outlook)
     race: Race | None = None  # where a configuration may be trained on several folds or seeds
+    tests: bool = False  # whether the winner is tested on held-out data
     _is_exhausted: bool = field(default=False, init=False)
 
     def start(self, elapsed_s: float) -> Start | Wait | Finished:
@@ -124,12 +106,12 @@ class Decider:
         if arrival.epoch <= trial.epoch:  # trained again after a restore: already on record
             return [CheckpointSaved(trial.number, trial.attempt, arrival.checkpoint)] if arrival.checkpoint else []
         self.history.observe(arrival.trial, arrival.epoch, arrival.metrics, arrival.seconds)
-        verdict = self._judge(arrival, elapsed_s)
+        verdict, over = self._judge(arrival, elapsed_s)
         report = Reported(
             arrival.trial, arrival.attempt, arrival.epoch, arrival.metrics, arrival.seconds, arrival.checkpoint,
             verdict.action, verdict.reason, arrival.diverged,
         )  # fmt: skip
-        return [report, *self._after(report)]
+        return [report, *self._after(report), *([] if over is None else self._told(over))]
 
     def attempt_over(self, number: int, attempt: int) -> list[Event]:
         """The events of a fit that ended by itself, before `max_epochs`."""
@@ -161,14 +143,16 @@ class Decider:
         failed = self.attempt_failed(number, attempt, "checkpoint", cause)
         return [CheckpointsDropped((path,)), *failed] if failed else []
 
-    def _judge(self, arrival: Arrival, elapsed_s: float) -> Verdict:
+    def _judge(self, arrival: Arrival, elapsed_s: float) -> tuple[Verdict, Over | None]:
+        """The verdict on a report, and why the search is over where it is that."""
         if arrival.diverged:
-            return Verdict("stop", "diverged")
+            return Verdict("stop", "diverged"), None
         if arrival.epoch >= self.limits.max_epochs:
-            return Verdict("stop", "trained to the end")
-        reason = self._over(elapsed_s)
-        if reason is not None:
-            return Verdict("stop", reason[1])
+            return Verdict("stop", "trained to the end"), None
+        over = self._over(elapsed_s)
+        return (self._by_scheduler(arrival), None) if over is None else (Verdict("stop", over[1]), over)
+
+    def _by_scheduler(self, arrival: Arrival) -> Verdict:
         if self.race is None:
             judge = partial(self.scheduler.judge, self.history, arrival.trial, arrival.epoch)
         else:
@@ -202,6 +186,9 @@ class Decider:
         return self._ask(partial(self.outlook.latest, self._shown), "searcher")
 
     def _over(self, elapsed_s: float) -> Over | None:
+        said = self.history.search_ended
+        if said is not None:
+            return said.ending, said.reason
         expected: tuple[float | None, ...] = ()
         if self.limits.min_expected_improvement is not None:
             expected = self._ask(partial(self.outlook.expected, self._shown), "searcher") or ()
@@ -316,10 +303,12 @@ class Decider:
         alive = [t for t in self.history.unfinished() if t.number not in ending]
         if any(t.status is Status.RUNNING for t in alive) or not self._is_drained():
             return Wait(tuple(events))
-        leftover = [TrialEnded(t.number, "stopped", "never promoted") for t in alive]
+        events += [TrialEnded(t.number, "stopped", "never promoted") for t in alive]
         limit = self.limits.max_trials
         reason = "the search space is used up" if self._is_exhausted else f"all {limit} trials are done"
-        return Finished("completed", reason, (*events, *leftover))
+        if self.tests:
+            return Wait((*events, SearchEnded("completed", reason)))
+        return Finished("completed", reason, tuple(events))
 
     def _last_fit(self) -> tuple[Event, Event] | None:
         """What is still worth training when no new configuration comes: further fits, then those on fresh seeds."""
@@ -327,10 +316,28 @@ class Decider:
             return None
         return self._further_fit() or self.race.next_final(self.history)
 
-    def _wind_down(self, ending: Literal["completed", "failed"], reason: str) -> Wait | Finished:
+    def _wind_down(self, ending: Literal["completed", "failed"], reason: str) -> Start | Wait | Finished:
         idle = [t for t in self.history.unfinished() if t.status is not Status.RUNNING]
-        events = tuple(TrialEnded(t.number, "stopped", reason) for t in idle)
-        return Wait(events) if self.history.counts[Status.RUNNING] else Finished(ending, reason, events)
+        ended = [TrialEnded(t.number, "stopped", reason) for t in idle]
+        events: tuple[Event, ...] = (*self._told((ending, reason)), *ended)
+        if self.history.counts[Status.RUNNING]:
+            return Wait(events)
+        if not self.tests or ending == "failed":
+            return Finished(ending, reason, events)
+        return Wait(events) if events else self._test(reason)
+
+    def _told(self, over: Over) -> list[SearchEnded]:
+        """The word that the search is over, once, so that no later report takes it back."""
+        return [] if self.history.search_ended else [SearchEnded(*over)]
+
+    def _test(self, reason: str) -> Start | Wait | Finished:
+        """The search is over: what is left is the winner's test."""
+        event = next_test(self.history)
+        if isinstance(event, HeldOutStarted):
+            return Start((event,))
+        if event is None and not self.history.tests.is_running:
+            return Finished("completed", reason)
+        return Wait(() if event is None else (event,))
 
 
 def _retry_reason(trial: Trial) -> str:

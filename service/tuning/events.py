@@ -126,6 +126,43 @@ class TrialEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class SearchEnded:
+    """Nothing new starts, and what runs ends with its next report. Final, whatever the last reports show.
+
+    Not on record where there was nothing left to start anyway, and nothing is tested.
+    """
+
+    ending: Literal["completed", "failed"]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutStarted:
+    """A fit of the winner begins its test on data that the search never saw, with the weights of `checkpoint`.
+
+    `attempt` goes on counting where the trial's own attempts ended.
+    """
+
+    trial: int
+    attempt: int
+    checkpoint: Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutEnded:
+    """What came of a held-out test: `metrics` as the module logged them. Neither searcher nor scheduler sees it.
+
+    `kind`: finished, failed (no score, for `cause`), or lost and interrupted, after which it begins again.
+    """
+
+    trial: int
+    attempt: int
+    kind: Literal["finished", "failed", "lost", "interrupted"]
+    metrics: dict[str, float] = field(default_factory=dict)
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SweepPaused:
     """The driver stopped on request (Ctrl-C, SIGTERM); the sweep can be resumed."""
 
@@ -165,11 +202,15 @@ Event: TypeAlias = (
     | CheckpointsDropped
     | AttemptEnded
     | TrialEnded
+    | SearchEnded
+    | HeldOutStarted
+    | HeldOutEnded
     | SweepPaused
     | SweepEnded
     | SweepExtended
     | Artifacts
 )
+Begun: TypeAlias = AttemptStarted | HeldOutStarted  # what a worker is given
 _KINDS: Final = {kind.__name__: kind for kind in Event.__args__}
 _OF_REPEATS: Final = ("repeats", "fold", "seed_index")  # left out of a record that they say nothing in
 

@@ -6,6 +6,8 @@ be taken out: the whole curve is shifted to where the configuration's own mean w
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from collections.abc import Mapping
 
 from service.objective import Observation
@@ -13,7 +15,7 @@ from service.tuning.history import History, Trial
 
 OF_THE_SWEEP = (
     "sequence", "lease_epoch", "spec", "sweep_id", "started_at", "at", "active_s", "ended", "paused", "proposals",
-    "epochs_trained", "train_seconds",
+    "epochs_trained", "train_seconds", "search_ended",
 )  # fmt: skip
 
 
@@ -28,7 +30,8 @@ class FirstFits(History):
         self.of_history, self._shifts = history, dict(shifts or {})
         self.numbers: list[int] = []  # the first fit of each configuration, in the history
         self.place: dict[int, int] = {}  # the inverse
-        self._read = self._seen = self._over = 0
+        self._places_observed: list[int] = []  # of what is observed here, among what the history has
+        self._read = self._seen = self._over = self._tried = 0
 
     def catch_up(self) -> FirstFits:
         """Take over what has happened since the last time."""
@@ -41,14 +44,19 @@ class FirstFits(History):
         self._read = len(history.trials)
         for place in list(self._alive):
             self._copy(history.trials[self.numbers[place]], self.trials[place])
-        for number, epoch in history.observed[self._seen :]:
+        for i, (number, epoch) in enumerate(history.observed[self._seen :], self._seen):
             if number in self.place:
+                self._places_observed.append(i)
                 place = self.place[number]
                 self.observed.append((place, epoch))
                 self._by_epoch.setdefault(epoch, {})[place] = self.trials[place].curve[epoch]
         self._seen = len(history.observed)
         self.endings += [self.place[n] for n in history.endings[self._over :] if n in self.place]
         self._over = len(history.endings)
+        for number, seen in itertools.islice(history.tried.items(), self._tried, None):
+            if number in self.place:
+                self.tried[self.place[number]] = bisect.bisect_left(self._places_observed, seen)
+        self._tried = len(history.tried)
         return self
 
     def _add(self, fit: Trial) -> None:

@@ -17,9 +17,12 @@ from service.tuning.events import (
     CheckpointsDropped,
     DriverStarted,
     Event,
+    HeldOutEnded,
+    HeldOutStarted,
     Params,
     Record,
     Reported,
+    SearchEnded,
     SweepEnded,
     SweepExtended,
     SweepPaused,
@@ -27,6 +30,7 @@ from service.tuning.events import (
     TrialEnded,
     TrialProposed,
 )
+from service.tuning.held_out import HeldOutTests
 from service.tuning.race_model import Standing
 
 EPOCH_TOLERANCE: Final = 0.1  # between epochs of one trial, a loss that moves by less than this share is mostly noise
@@ -120,6 +124,8 @@ class History:
         self.started_at = 0.0
         self.at = 0.0  # time of the newest record
         self.active_s = 0.0  # time with a driver at work: pauses between drivers do not count
+        self.search_ended: SearchEnded | None = None
+        self.tests = HeldOutTests()  # of the winner, once the search is over
         self.ended: SweepEnded | None = None
         self.paused: SweepPaused | None = None
         self.proposals = 0  # how often the searcher itself has proposed
@@ -127,6 +133,7 @@ class History:
         self.train_seconds = 0.0  # summed over all trials
         self.counts: dict[Status, int] = dict.fromkeys(Status, 0)
         self.endings: list[int] = []  # the trials that are over, in the order in which they ended
+        self.tried: dict[int, int] = {}  # trial -> length of `observed` when it first paused or ended without failing
         self.target_reached_by: int | None = None
         self._alive: dict[int, Trial] = {}
         self._by_epoch: dict[int, dict[int, Observation]] = {}
@@ -158,10 +165,14 @@ class History:
                 self.lease_epoch, self.paused = event.lease_epoch, None
             case SweepPaused():
                 self.paused = event
+            case SearchEnded():
+                self.search_ended = event
+            case HeldOutStarted() | HeldOutEnded():
+                self.tests.apply(event, self.trials[event.trial])
             case SweepEnded():
                 self.ended = event
             case SweepExtended():
-                self.ended = None
+                self.ended = self.search_ended = None
             case _:
                 self._apply_to_trial(event, at)
 
@@ -236,6 +247,8 @@ class History:
     def _end_attempt(self, event: AttemptEnded) -> None:
         trial = self.trials[event.trial]
         self._move(trial, Status.PAUSED if event.kind == "paused" else Status.PENDING)
+        if event.kind == "paused":
+            self.tried.setdefault(trial.number, len(self.observed))
         trial.cause = event.cause
         trial.restarts += event.kind in ("user", "hung")
         if event.kind in ("infrastructure", "checkpoint"):
@@ -247,6 +260,8 @@ class History:
         self._move(trial, Status(event.ending))
         trial.cause, trial.ended_at = event.cause, at
         self.endings.append(trial.number)
+        if event.ending != "failed":
+            self.tried.setdefault(trial.number, len(self.observed))
         self._alive.pop(trial.number, None)
 
     def _move(self, trial: Trial, status: Status) -> None:

@@ -63,7 +63,7 @@ def over(
 def _pointless(history: History, limits: Limits, expected: tuple[float | None, ...]) -> str | None:
     """Why going on does not pay, in words."""
     if limits.plateau_trials is not None:
-        reason = plateau(history, limits.plateau_trials, limits.plateau_min_delta)
+        reason = plateau(history, limits.plateau_trials, limits.plateau_min_delta, limits.max_epochs)
         if reason is not None:
             return reason
     if limits.min_expected_improvement is None:

@@ -18,16 +18,19 @@ from typing import Final, cast
 
 from service.errors import LedgerError
 from service.spec import SweepSpec
-from service.tuning.assembly import build, history_of
-from service.tuning.decisions import Arrival, Decider, FailureKind, Finished
+from service.tuning.answers import Finished
+from service.tuning.assembly import build, history_of, tests_winner
+from service.tuning.decisions import Arrival, Decider, FailureKind
 from service.tuning.events import (
     AttemptEnded,
     AttemptStarted,
     CheckpointsDropped,
     DriverStarted,
     Event,
+    HeldOutStarted,
     Record,
     Reported,
+    SearchEnded,
     SweepEnded,
     SweepExtended,
     TrialEnded,
@@ -73,11 +76,15 @@ def replay_folder(folder: Path) -> Replayed:
     first, past = recorded_spec(records[:1]), read_past(folder, job.facts)
     history = history_of(first, ())
 
-    def extended(max_trials: int) -> Decider:
-        spec = SweepSpec.from_dict(spec_with(first.to_dict(), max_trials))
-        return build(spec, history, job.defaults, past).decider
+    def decider(spec: SweepSpec) -> Decider:
+        found = build(spec, history, job.defaults, past).decider
+        found.tests = tests_winner(spec, job.untestable)
+        return found
 
-    return replay(records, build(first, history, job.defaults, past).decider, extended)
+    def extended(max_trials: int) -> Decider:
+        return decider(SweepSpec.from_dict(spec_with(first.to_dict(), max_trials)))
+
+    return replay(records, decider(first), extended)
 
 
 def recorded_spec(records: Sequence[Record]) -> SweepSpec:
@@ -136,7 +143,7 @@ class _Replay:
             case SweepExtended() if self._extended is not None:
                 self._decider = self._extended(event.max_trials)
                 self._take(1)
-            case TrialProposed() | AttemptStarted() | TrialEnded():
+            case TrialProposed() | AttemptStarted() | TrialEnded() | SearchEnded() | HeldOutStarted():
                 self._started(event)
             case Reported():
                 self._reported(event)
@@ -156,7 +163,8 @@ class _Replay:
 
     def _started(self, event: Event) -> None:
         """What an idle worker was given, or what ended while there was nothing for it."""
-        elapsed_s = self._elapsed_s(event.cause if isinstance(event, TrialEnded) else "")
+        reason = event.cause if isinstance(event, TrialEnded) else ""
+        elapsed_s = self._elapsed_s(event.reason if isinstance(event, SearchEnded) else reason)
         answer = self._decider.start(elapsed_s)
         if not self._is_recorded(answer.events) and not any(isinstance(e, TrialProposed) for e in answer.events):
             # The driver may have asked before, when nothing came of it but that the search space is used up.

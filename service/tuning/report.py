@@ -15,6 +15,7 @@ from service.tuning.events import Record, SweepEnded
 from service.tuning.first_fits import configurations_of
 from service.tuning.history import History
 from service.tuning.insight import insight
+from service.tuning.report_held_out import held_out_lines, held_out_of
 from service.tuning.report_race import race_lines, race_of
 from service.tuning.report_trials import (
     Story,
@@ -40,7 +41,8 @@ def build_report(
     """The report as an object that JSON holds (no NaN); `ended` where the end is known but not in `records` yet.
 
     Keys: sweep, objectives, constraints, parameters, trials, ranking, best, best_so_far, rungs, pareto, wishes,
-    hypervolume, race (None without folds or seeds), failures, endings, cost, budget, outlook, warnings, and those of
+    hypervolume, race (None without folds or seeds), held_out (None where nothing was tested), failures, endings,
+    cost, budget, outlook, warnings, and those of
     `insight`. Values are the metrics' own; times are seconds since the sweep's start.
     """
     story = Story.of(spec.objectives, records)
@@ -61,6 +63,7 @@ def build_report(
         "wishes": findings.wishes(history),
         "hypervolume": hypervolume_so_far(story),
         "race": race_of(history),
+        "held_out": held_out_of(history),
         "failures": findings.failures(history),
         "endings": dict(Counter(str(t.status) for t in history.trials if t.repeats is None)),
         "cost": findings.cost(history, spec),
@@ -85,6 +88,7 @@ def report_text(report: dict[str, Any]) -> str:
     chosen = ", the compromise" if report["pareto"] else ""
     lines.append(f"  best        trial {best['trial']}, epoch {best['epoch']}: {values}{chosen}")
     lines += race_lines(report["race"], report["objectives"][0]["name"])
+    lines += held_out_lines(report["held_out"])
     lines += [f"                {name} = {value}" for name, value in best["params"].items()]
     lines += _runners_up(report)
     mattered = [i for i in report["importance"] if i["objective"] == report["objectives"][0]["name"]]

@@ -133,8 +133,9 @@ def budget_use(history: History, spec: SweepSpec) -> list[dict[str, Any]]:
 
 
 def _since_better(history: History, spec: SweepSpec) -> int:
-    """How many trials in a row have ended without improving the best by `plateau.min_delta`."""
+    """How many trials in a row have had their chance without improving the best by `plateau.min_delta`."""
     limit = spec.budget.plateau
-    lengths = range(1, min(limit.trials if limit else 0, len(history.endings)) + 1)
-    is_flat = (plateau(history, length, limit.min_delta if limit else 0.0) is not None for length in lengths)
+    lengths = range(1, min(limit.trials if limit else 0, len(history.tried)) + 1)
+    delta, full = limit.min_delta if limit else 0.0, spec.max_epochs
+    is_flat = (plateau(history, length, delta, full) is not None for length in lengths)
     return next((n for n, flat in enumerate(is_flat) if not flat), len(lengths))

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from service.tuning.report import report_text
 
-_SCRIPTS: Final = ("base.js", "charts.js", "insight.js", "parallel.js", "race.js", "page.js")
+_SCRIPTS: Final = ("base.js", "charts.js", "insight.js", "parallel.js", "race.js", "held_out.js", "page.js")
 _HOLE: Final = re.compile(r"\{\{(\w+)\}\}")
 
 

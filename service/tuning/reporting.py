@@ -36,7 +36,7 @@ def wanted_metrics(logged: Mapping[str, object], wanted: tuple[str, ...]) -> dic
     """
     numbers: dict[str, float] = {}
     for name, value in logged.items():
-        number = _number(value)
+        number = number_of(value)
         if number is not None:
             numbers[name] = number
         elif name in wanted:
@@ -215,7 +215,8 @@ def _step_plateau_schedules(trainer: pl.Trainer, metrics: Mapping[str, float]) -
             scheduler.step(metrics[config.monitor])
 
 
-def _number(value: object) -> float | None:
+def number_of(value: object) -> float | None:
+    """What was logged, as a float; None where it is no single number."""
     if isinstance(value, torch.Tensor) and value.numel() == 1:
         return float(value)
     return float(value) if isinstance(value, int | float) else None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from service.tuning.events import Checkpoint
-from service.tuning.history import History, Trial
+if TYPE_CHECKING:
+    from service.tuning.events import Checkpoint
+    from service.tuning.history import History, Trial
 
 RUNNERS_UP: Final = 5
 SPARE: Final = 2  # a live trial keeps at least so many: where the newest is damaged, the one before it is used
@@ -17,12 +17,14 @@ SPARE: Final = 2  # a live trial keeps at least so many: where the newest is dam
 class RetentionPolicy:
     """How many trials keep the checkpoint of their best epoch, and how many newest ones a live trial keeps.
 
-    `runners_up` more trials keep that of their best epoch for as long as the sweep goes.
+    `runners_up` more trials keep that of their best epoch for as long as the sweep goes. With `keeps_fits`, all fits
+    of these trials do, where they have several: the winner's are tested.
     """
 
     save_sweep_best: int = 1
     save_trial_latest: int = 1
     runners_up: int = 0
+    keeps_fits: bool = False
 
 
 def runners_up(*, is_raced: bool, is_single: bool) -> int:
@@ -47,23 +49,15 @@ def expendable(history: History, policy: RetentionPolicy, in_use: frozenset[str]
         if not trial.status.is_over:
             newest = sorted(trial.checkpoints, key=lambda c: c.epoch)[-max(SPARE, policy.save_trial_latest) :]
             needed.update(c.path for c in newest)
-    for number, epoch in history.ranking()[: policy.save_sweep_best + policy.runners_up]:
-        best = best_checkpoint(history.trials[number], epoch)
-        if best is not None:
-            needed.add(best.path)
+    leading = [number for number, _ in history.ranking()[: policy.save_sweep_best + policy.runners_up]]
+    keepers = [history.trials[number] for number in leading]
+    if policy.keeps_fits:
+        keepers += [fit for number in leading for fit in history.fits_of(number)[1:]]
+        keepers += [trial for trial in history.unfinished() if trial.repeats is not None]
+    best = [best_checkpoint(trial, trial.best_epoch) for trial in keepers]
+    needed.update(c.path for c in best if c is not None)
     held = {c.path: c for trial in history.trials for c in (*trial.superseded, *trial.checkpoints)}
     return [checkpoint for path, checkpoint in held.items() if path not in needed]
-
-
-def worth_saving_below(history: History, keep: int) -> float | None:
-    """The loss that an epoch has to beat to be among the `keep` best that are kept; None where only rungs are saved."""
-    if not history.objectives.is_single or keep == 0:
-        return None
-    ranking = history.ranking()
-    if len(ranking) < keep:
-        return math.inf
-    number, epoch = ranking[keep - 1]
-    return history.trials[number].curve[epoch].losses[0]
 
 
 def best_checkpoint(trial: Trial, epoch: int) -> Checkpoint | None:

@@ -1,7 +1,7 @@
 """Checks a sweep's parameter paths against real signatures, as a program of its own: the checks import user code.
 
 Reads JSON {fit, parameters: {path: [values]}, when: {path: {parent: [values]}}, called: {path: name},
-max_epochs, code_root} from standard input and prints JSON {faults: [{path, message, given, allowed, nearest}],
+max_epochs, code_root, test} from standard input and prints JSON {faults: [{path, message, given, allowed, nearest}],
 defaults: {path: value}}. `called` gives paths that are no parameters another name in faults. Models are not
 instantiated, but modules that a config names are imported. Whatever user code prints goes to standard error.
 """
@@ -24,6 +24,7 @@ from service.tuning.config_merge import Config
 from service.tuning.events import Params
 from service.tuning.lightning_config import RUN_KEYS, accepted_arguments, import_class, merge, parser_of
 from service.tuning.signature_faults import Explanation, explain, locate, nearest, sections, without
+from service.tuning.trial_testable import test_faults
 
 _OURS: Final = {
     "trainer.max_epochs": "set scheduler.max_epochs instead",
@@ -229,6 +230,8 @@ def check(request: Mapping[str, Any]) -> tuple[list[Fault], Params]:
         defaults = SignatureCheck(request["fit"], request["parameters"], {}).defaults()
         found = SignatureCheck(request["fit"], request["parameters"], request.get("when", {})).faults()
         called = {f"parameters.{path}": name for path, name in request.get("called", {}).items()}
+        if request.get("test") is True and not found:
+            found = test_faults(request["fit"], request["parameters"])
         return [_called(fault, called.get(fault.path)) for fault in found], defaults
     except KeyboardInterrupt:
         raise

@@ -30,6 +30,7 @@ def request_of(
         "parameters": {**{path: _representatives(p) for path, p in parameters.items()}, **folds},
         "called": {getattr(evaluation, key): f"evaluation.{key}" for key in FOLD_KEYS} if folds else {},
         "when": {path: {k: list(v) for k, v in p.when.items()} for path, p in parameters.items() if p.when},
+        "test": False if evaluation is None else evaluation.test,
         "max_epochs": max_epochs,
         "code_root": None if code_root is None else str(code_root.resolve()),
     }

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, cast
 
 from service.objective import DIVERGED_LOSS, Objectives
-from service.tuning.decisions import Arrival, Decider, FailureKind, Finished, Start
+from service.tuning.answers import Finished, Start
+from service.tuning.decisions import Arrival, Decider, FailureKind
 from service.tuning.events import AttemptStarted, Checkpoint, Event, Params, Record, Reported, SweepEnded
 from service.tuning.history import History
 from service.tuning.limits import Limits

@@ -1,7 +1,8 @@
 """Rules that end a sweep because going on no longer pays: a plateau, and an expected improvement that is too small.
 
-Both look at one number per finished trial, lower is better: the loss of its best epoch; with several objectives its
-distance from the chosen compromise, in spans of the Pareto front. Trials without a result that counts have +inf.
+Both look at one number per trial, lower is better: the loss of its best epoch; with several objectives its distance
+from the chosen compromise, in spans of the Pareto front. Trials without a result that counts have +inf. A plateau
+counts trials that pause, too; an expected improvement is estimated from those that are over.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, cast
 
-from service.objective import Objectives
+from service.objective import Objectives, Observation
 from service.tuning.events import AttemptStarted, Ending, Event, Record, Reported, TrialEnded, TrialProposed
 from service.tuning.expected_gain import expected_gain
-from service.tuning.history import History, Status, Trial
+from service.tuning.history import History, Status, Trial, best_epoch_of
 from service.tuning.strategy import Estimates
 
 IN_A_ROW: Final = 5  # finished trials after each of which the estimate has to be too small: one estimate is noisy
@@ -24,35 +25,63 @@ _BROKEN: Final = (Status.DIVERGED, Status.FAILED)
 def results(history: History) -> dict[int, float]:
     """One number per trial that has reported, lower is better; +inf for those that broke or keep no constraint."""
     trials = [t for t in history.trials if t.curve and t.status not in _BROKEN]
-    seen = [t.curve[t.best_epoch] for t in trials]
-    measured = zip(trials, seen, history.objectives.preference(seen), strict=True)
-    return {t.number: score if o.violation == 0 else math.inf for t, o, score in measured}
+    found = _scores(history.objectives, [t.curve[t.best_epoch] for t in trials])
+    return {t.number: score for t, score in zip(trials, found, strict=True)}
 
 
-def finished(history: History) -> list[int]:
-    """The trials that are over and not failed, in the order in which they ended: what counts as having been tried."""
-    return [n for n in history.endings if history.trials[n].status is not Status.FAILED]
+def _scores(objectives: Objectives, seen: list[Observation]) -> list[float]:
+    return [s if o.violation == 0 else math.inf for s, o in zip(objectives.preference(seen), seen, strict=True)]
 
 
-def plateau(history: History, trials: int, min_delta: float) -> str | None:
+def plateau(history: History, trials: int, min_delta: float, full_epochs: int) -> str | None:
     """Why the sweep is on a plateau: the best has not become better by more than `min_delta` over so many trials.
 
-    `min_delta` is in the metric's own unit; with several objectives in spans of the front. None while it is not.
+    A trial counts once it has had its chance: when it first pauses at a rung, or ends without having failed. While the
+    best trial may still go on, at least `full_epochs` epochs, a full training, have to have been reported, too: it
+    could have been trained to its end meanwhile. `min_delta` is in the metric's own unit; with several objectives in
+    spans of the front. None while it is not.
     """
-    over = finished(history)
-    if len(over) <= trials:
+    chances = list(history.tried.values())
+    if len(chances) <= trials:
         return None
-    found = results(history)
-    before = min(found.get(n, math.inf) for n in over[:-trials])
+    now = {t.number: t.curve[t.best_epoch] for t in history.trials if t.curve and t.status not in _BROKEN}
+    scores = dict(zip(now, _scores(history.objectives, list(now.values())), strict=True))
+    leader = min(scores, key=scores.__getitem__, default=None)
+    if leader is None:
+        return None
+    since = chances[-trials - 1]
+    if not history.trials[leader].status.is_over:
+        since = min(since, len(history.observed) - full_epochs)
+    then = list(_best_by(history, since).values())
+    found = _scores(history.objectives, [*then, *now.values()])
+    before = min(found[: len(then)], default=math.inf)
     if not math.isfinite(before):
         return None  # nothing to improve on yet
-    gain = before - min(found.values())
+    gain = before - min(found[len(then) :])
     if gain > min_delta:
         return None
     name = best_name(history.objectives)
     return (
         f"the best {name} became better by {gain:.4g} over the last {trials} trials, plateau.min_delta is {min_delta:g}"
     )
+
+
+def _best_by(history: History, count: int) -> dict[int, Observation]:
+    """What counted for each trial when so many epochs had been reported in all."""
+    later = {number for number, _ in history.observed[max(count, 0) :]}
+    curves: dict[int, dict[int, Observation]] = {}
+    best: dict[int, int] = {}
+    for number, epoch in history.observed[: max(count, 0)]:
+        trial = history.trials[number]
+        if trial.status in _BROKEN:
+            continue
+        if number not in later:
+            best[number] = trial.best_epoch
+            continue
+        curve = curves.setdefault(number, {})
+        curve[epoch] = trial.curve[epoch]
+        best[number] = best_epoch_of(history.objectives, curve, epoch, best.get(number, 0))
+    return {number: history.trials[number].curve[epoch] for number, epoch in best.items()}
 
 
 def best_name(objectives: Objectives) -> str:

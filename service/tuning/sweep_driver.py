@@ -14,21 +14,20 @@ from typing import Any, Final
 
 from service.errors import Fault, SweepRunningError, TuneyardError
 from service.spec import SweepSpec
-from service.tuning import ray_environment
-from service.tuning.assembly import Parts, build, first_points, history_of
+from service.tuning import assigning, ray_environment
+from service.tuning.assembly import Parts, build, first_points, history_of, tests_winner
 from service.tuning.clock import steady_clock
 from service.tuning.conductor import Conductor
 from service.tuning.control import Control, read_control
-from service.tuning.events import AttemptStarted, SweepExtended, SweepStarted
+from service.tuning.events import Begun, SweepExtended, SweepStarted
 from service.tuning.extension import widened
 from service.tuning.history import History
 from service.tuning.knowledge import read_past
 from service.tuning.lease import Lease
 from service.tuning.ledger import Ledger
-from service.tuning.outcome import leave_report, seed_of
+from service.tuning.outcome import leave_report
 from service.tuning.patience import patiently
 from service.tuning.progress import snapshot
-from service.tuning.retention import worth_saving_below
 from service.tuning.signature_request import request_of
 from service.tuning.steering import Steering
 from service.tuning.storage import FolderStorage
@@ -57,8 +56,7 @@ class Driver:
         self._tidy()
         clock = steady_clock()
         ledger = Ledger(self.storage, clock, lease.check)
-        history = history_of(self.spec, take_over(ledger, folder, lease, self.job.spec))
-        self.parts: Parts = build(self.spec, history, self.job.defaults, read_past(folder, self.job.facts))
+        self.parts: Parts = self._assemble(history_of(self.spec, take_over(ledger, folder, lease, self.job.spec)))
         self.conductor = Conductor(self.parts.decider, ledger, self.storage, self.parts.retention, clock)
         self.conductor.limit = asked.max_concurrent_trials
         self.steering = Steering(folder, self.conductor, self.extend, self.pause)
@@ -103,15 +101,20 @@ class Driver:
         log.info("a worker is warm")
         self._lost_warm_ups, self._has_warmed = 0, True
         if message["is_first"]:
-            if message["defaults"]:
-                self.job = replace(self.job, defaults=message["defaults"])
-                patiently(lambda: write_job(self.folder, self.job), "writing the job")
-                points, warnings = first_points(self.spec, self.job.defaults)
-                self.parts.decider.first_points = points
-                self.warnings[:] = [w for w in self.warnings if w not in self.parts.point_warnings] + list(warnings)
+            if message["defaults"] or message.get("untestable") is not None:
+                self._learn(message)
             self._begin()
             self.state, self.conductor.is_open = "running", True
         return True
+
+    def _learn(self, message: dict[str, Any]) -> None:
+        """Heed what the first worker has found in the classes of the sweep."""
+        self.job = replace(self.job, defaults=message["defaults"], untestable=message.get("untestable"))
+        patiently(lambda: write_job(self.folder, self.job), "writing the job")
+        points, warnings = first_points(self.spec, self.job.defaults)
+        self.parts.decider.first_points = points
+        self.parts.decider.tests = tests_winner(self.spec, self.job.untestable)
+        self.warnings[:] = [w for w in self.warnings if w not in self.parts.point_warnings] + list(warnings)
 
     def worker_lost(self, cause: str) -> bool:
         """A worker was lost before it was warm; whether to try once more. Again and again, that is no accident."""
@@ -134,6 +137,11 @@ class Driver:
         self.steering.tidy()
         patiently(lambda: self.storage.delete(DRAIN_FILE), "removing the drain mark")
 
+    def _assemble(self, history: History) -> Parts:
+        parts = build(self.spec, history, self.job.defaults, read_past(self.folder, self.job.facts))
+        parts.decider.tests = tests_winner(self.spec, self.job.untestable)
+        return parts
+
     def _widen(self, job: Job, max_trials: int | None) -> Job:
         """`job` with room for so many trials, in its file before it counts; the same where it has that already."""
         wider = widened(job, max_trials)
@@ -149,7 +157,7 @@ class Driver:
             self.job, self.spec = job, SweepSpec.from_dict(job.spec)
             if self.history.sequence:
                 self.conductor.commit([SweepExtended(max_trials)])
-            self.parts = build(self.spec, self.history, job.defaults, read_past(self.folder, job.facts))
+            self.parts = self._assemble(self.history)
             self.parts.decider.warnings = self.warnings  # one list, which others hold
             self.conductor.follow(self.parts.decider)
 
@@ -207,35 +215,13 @@ class Driver:
         self._say()
         return OVER if ending == "completed" else FAILED
 
-    def assign(self, started: AttemptStarted) -> dict[str, Any]:
+    def assign(self, started: Begun) -> dict[str, Any]:
         """What a worker needs to run `started`, beside what all attempts share (`shared`)."""
-        trial, keep = self.history.trials[started.trial], self.spec.checkpoints.save_sweep_best
-        return {
-            "trial": started.trial,
-            "attempt": started.attempt,
-            "params": {**started.params, **self.spec.evaluation.arguments(trial.fold)},
-            "seed": seed_of(self.spec) + trial.seed_index,
-            "checkpoint": None if started.checkpoint is None else asdict(started.checkpoint),
-            "save_above": None if trial.repeats is not None else worth_saving_below(self.history, keep),
-            "seconds_before": trial.seconds,
-        }
+        return assigning.own(self.spec, self.history, started, keeps_fits=self.parts.decider.tests)
 
     def shared(self) -> dict[str, Any]:
         """What all attempts of the sweep share."""
-        objectives = self.spec.objectives
-        single = objectives.objectives[0] if len(objectives.objectives) == 1 else None
-        return {
-            "sweep_id": self.job.sweep_id,
-            "fit": self.spec.fit,
-            "metrics": list(objectives.metrics),
-            "goals": {o.name: o.goal for o in objectives.objectives},
-            "max_epochs": self.spec.max_epochs,
-            "checkpoint_epochs": list(self.parts.checkpoint_epochs),
-            "storage": str(self.folder),
-            "code_root": self.job.code_root,
-            "best_metric": None if single is None else [single.name, single.goal],
-            "cpus": self.spec.resources.cpu,
-        }
+        return assigning.shared(self.spec, self.job, self.folder, self.parts.checkpoint_epochs)
 
     def write_progress(self) -> None:
         """Leave a snapshot for whoever watches, unless the sweep is another driver's by now."""

@@ -30,6 +30,7 @@ class Job:
     code_root: str | None = None
     defaults: dict[str, Any] = field(default_factory=dict)  # the values without a sweep, class defaults too
     facts: dict[str, str] = field(default_factory=dict)
+    untestable: str | None = None  # why no trial can be tested on held-out data; None: nobody has looked
     checks_signatures: bool = True  # the first worker holds the parameter paths against the real classes
     source: str = ""  # the sweep file, as it was named, for messages
     runner: str = DEFAULT_RUNNER  # "module:function" that trains one attempt

@@ -215,7 +215,7 @@ class Carrier:
         self.store.delete(run.run_id)
 
     def _register(self) -> None:
-        target, best = self._outbox.known.register_best_as, self._outbox.best
+        target, best = self._outbox.known.register_best_as, self._outbox.crown.best
         key = None if best is None else self._outbox.key(best[0])
         if target is None or best is None or key not in self._runs:
             return

@@ -16,6 +16,7 @@ from service.tuning.events import (
     AttemptEnded,
     AttemptStarted,
     DriverStarted,
+    HeldOutEnded,
     Params,
     Record,
     Reported,
@@ -27,6 +28,7 @@ from service.tuning.events import (
     TrialProposed,
 )
 from service.tuning.history import best_epoch_of
+from service.tuning.tracking_crown import Crown
 from service.tuning.tracking_folds import FoldRuns
 from service.tuning.tracking_names import clean_key, cut, metric_value, milliseconds, param_text, tag_text
 from service.tuning.tracking_points import Delivery, Point, RunStatus
@@ -64,12 +66,11 @@ class Outbox:
         self.is_paused = False
         self.driver_pid: int | None = None  # of the newest driver
         self.checkpoints: dict[int, str] = {}  # trial -> the checkpoint that the sweep keeps of it
-        self.best: tuple[int, int] | None = None  # (trial, epoch) of the winner, once the sweep has ended
+        self.crown = Crown()
         self.standing: dict[RunKey, tuple[RunStatus, int | None]] = {}  # every run's newest status, and its end
         self._live: dict[int, _Trial] = {}
         self._finals: dict[int, tuple[int, Observation]] = {}  # best epoch of every trial that may win
         self._record_losses: list[float] = []
-        self._front: set[int] = set()  # the trials that were on it when the sweep ended
         self._folds: FoldRuns | None = None  # where trials are trained several times
 
     @property
@@ -85,7 +86,7 @@ class Outbox:
         """Drop all deliveries: an earlier tracker has made them."""
         self.due.clear()
 
-    def apply(self, record: Record) -> None:  # noqa: C901  # one case per kind of event, nothing else
+    def apply(self, record: Record) -> None:  # noqa: C901, PLR0912  # one case per kind of event, nothing else
         """Fold one record in."""
         event = record.event
         match event:
@@ -103,6 +104,9 @@ class Outbox:
                 self._end_attempt(record, event)
             case TrialEnded():
                 self._end_trial(record, event)
+            case HeldOutEnded():
+                delivery, epoch = self._delivery(self.key(event.trial), record), self._finals[event.trial][0]
+                self.crown.tests.end(event, epoch, delivery, milliseconds(record.at))
             case SweepPaused():
                 self._pause(record, event)
             case SweepEnded():
@@ -312,38 +316,14 @@ class Outbox:
         delivery.carry(tuple(f"report/{name}" for name in names))
         if not self._objectives.is_single:
             delivery.carry(("report/pareto.csv",))
-        self._crown(delivery, record)
+        self.crown.give(self._finals, self._objectives, self._folds, lambda key: self._delivery(key, record), at)
 
     def _extend(self, record: Record, event: SweepExtended) -> None:
         """The sweep goes on, or further. A parameter of a run cannot be changed, so the new number is a tag."""
-        self.is_over, self.best = False, None
+        self.is_over, self.crown.best = False, None
         delivery = self._stand(None, record, "RUNNING")
         delivery.tags |= {"tuneyard.state": "running", "tuneyard.max_trials": str(event.max_trials)}
         delivery.texts["sweep.yaml"] = self.known.resolved_with(event.max_trials)
-
-    def _crown(self, delivery: Delivery, record: Record) -> None:
-        """Name the winner, and with several objectives the trials of the Pareto front."""
-        numbers = sorted(self._finals)
-        if not numbers:
-            return
-        seen = [self._finals[n][1] for n in numbers]
-        raced = self._folds.winner() if self._folds is not None else None
-        winner = numbers[self._objectives.order(seen)[0]] if raced is None else raced.configuration
-        epoch, best = self._finals[winner]
-        self.best = (winner, epoch)
-        losses = best.losses if raced is None else (raced.mean,)
-        values = [f"{o.value(x):.6g}" for o, x in zip(self._objectives.objectives, losses, strict=True)]
-        delivery.tags |= {
-            "tuneyard.best_trial": str(winner),
-            "tuneyard.best_epoch": str(epoch),
-            "tuneyard.best_value": ", ".join(values),
-        }
-        front = [numbers[i] for i in self._objectives.pareto(seen)]
-        for number in sorted(self._front.union(front)):  # some of an earlier end may be on it no more
-            self._delivery(number, record).tags["tuneyard.pareto"] = "true" if number in front else "false"
-        self._front = set(front)
-        if front:
-            delivery.tags["tuneyard.pareto"] = tag_text(", ".join(map(str, front)))
 
 
 def _number(value: object) -> float | None:

@@ -28,6 +28,7 @@ from service.tuning.patience import patiently
 from service.tuning.reporting import ReportCallback
 from service.tuning.storage import prepared
 from service.tuning.trial_checkpoint import verified_path
+from service.tuning.trial_held_out import run_test
 from service.tuning.trial_log import captured_output
 
 __all__ = ["Assignment", "Report", "describe_failure", "run_attempt"]
@@ -36,6 +37,8 @@ _TRACEBACK_LINES: Final = 20
 
 def run_attempt(assignment: Assignment, report: Callable[[Report], bool]) -> None:
     """Train `assignment`, calling `report` once per validated epoch, after its checkpoint (if any) is written.
+
+    One that is a test is tested instead (see `trial_held_out.run_test`).
 
     `report` answers whether to go on; it may raise SystemExit to end the fit cleanly. Raises MissingMetricError where a
     wanted metric was not logged, TrialError for a bad configuration, checkpoint or metric, and whatever the user's code
@@ -50,16 +53,21 @@ def run_attempt(assignment: Assignment, report: Callable[[Report], bool]) -> Non
 
 
 def _attempt(assignment: Assignment, report: Callable[[Report], bool]) -> None:
-    title = f"trial {assignment.trial}, attempt {assignment.attempt}"
+    title = f"trial {assignment.trial}, {'held-out test' if assignment.is_test else f'attempt {assignment.attempt}'}"
     name = f"logs/trial-{assignment.trial}.log"
     log_path = Path(patiently(lambda: prepared(assignment.storage, name), "making the log"))
     with (
         captured_output(log_path, title) as log,
         tempfile.TemporaryDirectory(prefix="tuneyard-") as scratch,
     ):
-        callback = ReportCallback(assignment, report, log)
         try:
-            _train(assignment, callback, Path(scratch))
+            with warnings.catch_warnings():
+                for text in _KNOWN_WARNINGS:
+                    warnings.filterwarnings("ignore", message=text)
+                if assignment.is_test:
+                    run_test(assignment, report, Path(scratch))
+                else:
+                    _train(assignment, ReportCallback(assignment, report, log), Path(scratch))
         except SystemExit as error:
             msg = f"the training code called sys.exit({error.code!r})"
             raise TrialError(msg) from error
@@ -85,14 +93,11 @@ def _train(assignment: Assignment, callback: ReportCallback, scratch: Path) -> N
     given = assignment.fit.get("ckpt_path")
     path = given if start is None else str(verified_path(Path(assignment.storage), start))
     config = merge(assignment.fit, assignment.params)
-    with warnings.catch_warnings():
-        for text in _KNOWN_WARNINGS:
-            warnings.filterwarnings("ignore", message=text)
-        fit = build(config, seed=assignment.seed, max_epochs=assignment.max_epochs, scratch=scratch)
-        _save_config(assignment, fit)
-        callbacks: list[Callback] = fit.trainer.callbacks  # type: ignore[attr-defined]  # set by a connector
-        callbacks.append(callback)
-        fit.trainer.fit(fit.model, datamodule=fit.data, ckpt_path=path, weights_only=False if path else None)
+    fit = build(config, seed=assignment.seed, max_epochs=assignment.max_epochs, scratch=scratch)
+    _save_config(assignment, fit)
+    callbacks: list[Callback] = fit.trainer.callbacks  # type: ignore[attr-defined]  # set by a connector
+    callbacks.append(callback)
+    fit.trainer.fit(fit.model, datamodule=fit.data, ckpt_path=path, weights_only=False if path else None)
     _check_reported(fit, callback)
     fit.release_data()
 
@@ -110,6 +115,7 @@ _KNOWN_WARNINGS: Final = (
     r".*`.*configure_optimizers` will be overridden by.*",  # that is what an `optimizer:` section is for
     r".*GPU available but not used.*",
     r"The number of training batches.*",  # the logging interval is ours
+    r"Be aware that when using `ckpt_path`, callbacks used to create.*ReportCallback.*",  # a test reports nothing by it
 )
 
 

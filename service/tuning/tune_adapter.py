@@ -20,7 +20,7 @@ from ray.tune.search import Searcher
 
 from service.tuning.conductor import Conductor
 from service.tuning.decisions import Arrival, FailureKind
-from service.tuning.events import AttemptStarted, Checkpoint
+from service.tuning.events import Begun, Checkpoint
 from service.tuning.sweep_folder import WARM_UP
 from service.tuning.tune_adjustments import adapt
 from service.tuning.watchdog import Watchdog
@@ -67,8 +67,8 @@ class Owner(Protocol):
     def worker_lost(self, cause: str) -> bool:
         """A worker was lost before it was warm; whether to try once more."""
 
-    def assign(self, started: AttemptStarted) -> dict[str, Any]:
-        """What one attempt needs beside what all share."""
+    def assign(self, started: Begun) -> dict[str, Any]:
+        """What one attempt or test needs beside what all share."""
 
 
 class SweepSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
@@ -201,6 +201,8 @@ class SweepScheduler(TrialScheduler):  # type: ignore[misc]  # ray ships no type
             case "report", _:
                 self._watchdog.heard((trial, attempt))
                 goes_on = self._conductor.report(_arrival(message))
+            case "tested", _:
+                self._conductor.tested(trial, attempt, message["metrics"])
             case "over", _:
                 self._conductor.attempt_over(trial, attempt)
             case "failed", "checkpoint":

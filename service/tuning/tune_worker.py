@@ -81,27 +81,31 @@ class _WarmUp:
     def next_message(self) -> Message:
         faults: list[Fault] = []
         defaults: Params = {}
+        reason: str | None = None
         try:
             _load(self._runner)
             if self._runner == DEFAULT_RUNNER:
-                faults, defaults = self._check()
+                faults, defaults, reason = self._check()
         except BaseException as error:  # noqa: BLE001  # the user's environment may be broken in any way
             faults = [Fault(f"a worker cannot import what it has to train: {type(error).__name__}: {error}", "fit")]
             if not self._is_first:
                 time.sleep(PAUSE_S)  # the storage of the code may be away
-        said = {"faults": [asdict(fault) for fault in faults], "defaults": defaults}
+        said = {"faults": [asdict(fault) for fault in faults], "defaults": defaults, "untestable": reason}
         place = {"pid": os.getpid(), "node": get_runtime_context().get_node_id()}
         return {"kind": "ready", "is_first": self._is_first, **place, **said}
 
-    def _check(self) -> tuple[list[Fault], Params]:
+    def _check(self) -> tuple[list[Fault], Params, str | None]:
+        """The faults and defaults of the signature check, and why nothing can be tested; None where nobody asks."""
         from service.tuning.trial import put_first_on_path
 
         put_first_on_path(self._code_root)
         if self._request is None:
-            return [], {}
+            return [], {}, None
         from service.tuning.signature_check import check
+        from service.tuning.trial_testable import untestable
 
-        return check(self._request)
+        faults, defaults = check(self._request)
+        return faults, defaults, None if faults else untestable(self._request["fit"], self._request["parameters"])
 
     def end(self) -> None:
         """Nothing of it goes on."""
@@ -135,7 +139,8 @@ class _Fit:
             os._exit(1)
 
     def _report(self, report: Report) -> bool:
-        self._messages.put({"kind": "report", **self._who(), **asdict(report)})
+        kind = "tested" if self._assignment.is_test else "report"
+        self._messages.put({"kind": kind, **self._who(), **asdict(report)})
         return self._verdicts.get()
 
     def _who(self) -> Message:

@@ -15,9 +15,19 @@ from typing import Any
 import pytest
 
 from service.spec import parse_sweep
-from service.tuning.events import AttemptEnded, Reported, SweepEnded, SweepPaused, TrialEnded
+from service.tuning.events import (
+    AttemptEnded,
+    HeldOutEnded,
+    HeldOutStarted,
+    Reported,
+    SweepEnded,
+    SweepPaused,
+    TrialEnded,
+)
+from service.tuning.history import History
 from service.tuning.ledger import read_ledger
 from service.tuning.sweep_folder import Job, write_job
+from tests.integration.mlflow_peer import active_runs, rows
 
 RUNNERS = Path(__file__).parent
 ROOT = RUNNERS.parent.parent
@@ -125,6 +135,29 @@ def test_a_second_driver_leaves_without_writing(
     assert b"another driver" in second.stderr.read()
     assert first.wait(120) == 0
     assert len(reported(folder)) == 24
+
+
+def test_a_driver_killed_while_it_tests_the_winner_is_followed_by_one_that_tests_it_once(
+    tmp_path: Path, start: Callable[[Path], subprocess.Popen[bytes]]
+) -> None:
+    folder = prepare(
+        tmp_path, "runners:tested", SWEEP.replace("max_trials: 6", "max_trials: 2") + "evaluation: {test: true}\n"
+    )
+    driver = start(folder)
+    wait_for(lambda: len(of(folder, HeldOutStarted)) > 0)
+    driver.kill()
+    assert driver.wait(30) == -signal.SIGKILL
+    assert start(folder).wait(120) == 0
+    ended = of(folder, HeldOutEnded)
+    assert [e.kind for e in ended] == ["interrupted", "finished"]
+    history = History.of(parse_sweep(SWEEP, file="sweep.yaml", root=tmp_path).objectives, read_ledger(folder))
+    best = history.ranking()[0][0]
+    assert {e.trial for e in ended} == {best}
+    assert ended[-1].metrics == {"test_loss": history.trials[best].params["model.x"]}
+    runs = active_runs(tmp_path, folder.name)
+    found = rows(tmp_path, "SELECT run_uuid, value FROM metrics WHERE key = 'test/loss'")
+    assert sorted(runs[str(run)]["tuneyard.kind"] for run, _ in found) == ["sweep", "trial"]
+    assert {value for _, value in found} == {ended[-1].metrics["test_loss"]}
 
 
 def test_user_errors_become_causes(tmp_path: Path, start: Callable[[Path], subprocess.Popen[bytes]]) -> None:

@@ -10,9 +10,10 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
 import yaml
 
-from service.tuning.events import Record, Reported, TrialEnded, TrialProposed
+from service.tuning.events import HeldOutEnded, Record, Reported, TrialEnded, TrialProposed
 from service.tuning.ledger import read_ledger
 from tests.integration.mlflow_peer import active_runs, expected_points, rows, stored_points
 from tests.integration.tracker_peer import track
@@ -79,6 +80,26 @@ def check_means(home: Path, ledger: list[Record], sweep_id: str) -> None:
             assert math.isclose(stored["std_val_acc"], statistics.stdev(values), abs_tol=1e-12)
 
 
+def check_held_out(home: Path, folder: Path, winner: int, fits: list[int]) -> None:
+    """Each of the winner's fits was tested once; the report and MLflow have the scores and their mean."""
+    ended = [r.event for r in read_ledger(folder) if isinstance(r.event, HeldOutEnded)]
+    assert sorted(e.trial for e in ended) == sorted(fits)
+    scored = {e.trial: e.metrics["test_acc"] for e in ended}
+    assert all(0.0 < value <= 1.0 for value in scored.values())
+    mean = statistics.fmean(scored.values())
+    told = json.loads((folder / "report" / "report.json").read_text())["held_out"]
+    assert told["trial"] == winner
+    assert math.isclose({s["name"]: s["mean"] for s in told["scores"]}["test/acc"], mean, rel_tol=1e-4)
+    runs = active_runs(home, folder.name)
+    found = rows(home, "SELECT run_uuid, value FROM metrics WHERE key = 'test/acc'")
+    stored = sorted(
+        (runs[str(run)].get("tuneyard.fit", runs[str(run)]["tuneyard.kind"]), float(str(v))) for run, v in found
+    )
+    wanted = [*((str(n), value) for n, value in scored.items()), ("sweep", mean), ("trial", mean)]
+    assert [key for key, _ in stored] == sorted(key for key, _ in wanted)
+    assert [v for _, v in stored] == pytest.approx([v for _, v in sorted(wanted)])
+
+
 def test_every_fit_has_its_fold_and_its_place_in_mlflow(tmp_path: Path) -> None:
     folder = run(tmp_path)
     ledger = read_ledger(folder)
@@ -99,6 +120,9 @@ def test_every_fit_has_its_fold_and_its_place_in_mlflow(tmp_path: Path) -> None:
     assert yaml.safe_load((folder / "report" / "best.yaml").read_text())["data"]["init_args"]["folds"] == FOLDS
     check_tree(tmp_path, ledger, folder.name)
     check_means(tmp_path, ledger, folder.name)
+    check_held_out(
+        tmp_path, folder, winner["trial"], [e.trial for e in events if winner["trial"] in (e.trial, e.repeats)]
+    )
     (folder / "tracking.json").unlink()  # as if nothing were known of what MLflow has
     assert track(folder, tmp_path) == 0
     check_tree(tmp_path, ledger, folder.name)

@@ -14,6 +14,7 @@ from service.spec_sections import Evaluation
 from service.tuning.signature_check import check
 from service.tuning.signature_faults import explain
 from service.tuning.signature_request import request_of
+from service.tuning.trial_testable import untestable
 
 FIT: dict[str, Any] = {
     "model": {"class_path": "trainables.vision.conv_net.ConvNet", "init_args": {"dropout": 0.2}},
@@ -200,3 +201,21 @@ def test_a_class_that_takes_no_fold_is_told_by_the_key_that_would_set_it(
     found = {fault.path: fault for fault in check(request)[0]}
     assert path in found
     assert word in str(found[path])
+
+
+def test_a_test_that_was_asked_for_needs_classes_that_can_be_tested() -> None:
+    rows = {**FIT, "data": {"class_path": "tests.integration.toy_models.Rows"}}
+    request = request_of(rows, {}, max_epochs=3, code_root=None, evaluation=Evaluation(test=True))
+    assert [(f.path, f.message) for f in check(request)[0]] == [("evaluation.test", "Rows has no test_dataloader")]
+    assert check(request_of(FIT, {}, max_epochs=3, code_root=None, evaluation=Evaluation(test=True)))[0] == []
+    assert check(request_of(rows, {}, max_epochs=3, code_root=None, evaluation=Evaluation()))[0] == []
+    assert untestable(FIT, {}) == ""
+    assert (
+        untestable({**FIT, "model": {"class_path": "tests.integration.toy_models.Toy"}}, {}) == "Toy has no test_step"
+    )
+    kinds = {"model.class_path": ["tests.integration.toy_models.Toy", "trainables.vision.conv_net.ConvNet"]}
+    assert untestable(FIT, kinds) == "", "the winner may be one that can be tested"
+    assert "no data module" in untestable({"model": FIT["model"]}, {})
+    assert untestable({"model": {"class_path": "Net"}, "data": {"class_path": "Rows"}}, {}) == "", (
+        "names of the parser's"
+    )

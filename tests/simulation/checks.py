@@ -13,6 +13,8 @@ from service.objective import Objectives
 from service.tuning.events import (
     AttemptEnded,
     AttemptStarted,
+    HeldOutEnded,
+    HeldOutStarted,
     Record,
     Reported,
     SweepEnded,
@@ -20,6 +22,7 @@ from service.tuning.events import (
     TrialEnded,
     TrialProposed,
 )
+from service.tuning.held_out import winning_fits
 from service.tuning.history import History
 from service.tuning.ledger import read_ledger
 from service.tuning.retention import SPARE
@@ -43,6 +46,7 @@ def broken_promises(machine: Machine) -> list[str]:
         *_little_is_redone(machine),
         *_the_misbehaving_end_as_they_should(machine, records, history),
         *_mlflow_is_exact(records, machine.server),
+        *_the_winner_is_tested_once(machine, records, history),
         *_nothing_is_left(machine, history),
     ]
 
@@ -152,7 +156,7 @@ def _mlflow_is_exact(records: list[Record], server: Server) -> Iterator[str]:
     for run in living:
         for point in run.points:
             number = _fit_of(run.tags, is_raced=is_raced)
-            if number is not None and not point.key.startswith(("best_", "param/")):
+            if number is not None and not point.key.startswith(("best_", "param/", "test/")):
                 stored[number, point.key, point.step, point.timestamp_ms] += 1
     expected = Counter((t, key, step, at) for t, key, step, at, _ in expected_points(records))
     if stored != expected:
@@ -184,6 +188,39 @@ def _means_are_exact(records: list[Record], living: list[StoredRun]) -> Iterator
             stored = [(p.step, round(p.value, 9)) for p in run.points if p.key == "mean_loss"]
             if sorted(stored) != sorted(expected):
                 yield f"MLflow has the means {sorted(stored)} of {run.tags['mlflow.runName']}, not {sorted(expected)}"
+
+
+def _the_winner_is_tested_once(machine: Machine, records: list[Record], history: History) -> Iterator[str]:
+    """After the search and by it alone: one result for each of the winner's fits, in the ledger and in MLflow."""
+    begun = [r for r in records if isinstance(r.event, HeldOutStarted)]
+    over = [r.event for r in records if isinstance(r.event, HeldOutEnded) and r.event.kind in ("finished", "failed")]
+    is_asked = (
+        machine.spec.evaluation.test is True and history.ended is not None and history.ended.ending == "completed"
+    )
+    wanted = [number for number, _ in winning_fits(history)] if is_asked else []
+    if any(isinstance(r.event, SweepExtended) for r in records):  # who won before was tested, too
+        again = [trial for trial, times in Counter(e.trial for e in over).items() if times > 1]
+        if again or not set(wanted) <= {e.trial for e in over}:
+            yield f"tested are {[e.trial for e in over]}, among them not each of {wanted} once"
+        return
+    if sorted(e.trial for e in over) != sorted(wanted):
+        yield f"tested are {[e.trial for e in over]}, and not {wanted}"
+    late = [r for r in records if isinstance(r.event, TrialProposed | AttemptStarted | Reported)]
+    if begun and late and begun[0].sequence < late[-1].sequence:
+        yield f"the search goes on after a test: {late[-1].event}"
+    scored = {e.trial: e.metrics["test_loss"] for e in over if e.kind == "finished"}
+    living = [run for run in machine.server.runs.values() if not run.is_deleted]
+    is_raced = any("tuneyard.fit" in run.tags for run in living)
+    found: Counter[tuple[int | None, float]] = Counter()
+    for run in living:
+        number = _fit_of(run.tags, is_raced=is_raced)
+        if number is not None or run.tags["tuneyard.kind"] == "sweep":
+            found.update((number, round(p.value, 9)) for p in run.points if p.key == "test/loss")
+    expected: Counter[tuple[int | None, float]] = Counter((number, round(v, 9)) for number, v in scored.items())
+    if scored:
+        expected[None, round(math.fsum(scored.values()) / len(scored), 9)] += 1
+    if found != expected:
+        yield f"MLflow has the test scores {dict(found)}, not {dict(expected)}"
 
 
 def _nothing_is_left(machine: Machine, history: History) -> Iterator[str]:

@@ -68,17 +68,18 @@ def spec_of(rng: random.Random) -> tuple[SweepSpec, int]:
         else "{min: 0.01, max: 10.0, distribution: log_uniform}"
     )
     is_raced = rng.random() < RACED and "pbt" not in scheduler
-    evaluation = "{folds: 3, final_seeds: 1, finalists: 2}" if is_raced else "{folds: 1}"
+    repeats = "folds: 3, final_seeds: 1, finalists: 2" if is_raced else "folds: 1"
+    seed = rng.randint(0, 1000)
     text = f"""
 name: simulated
-seed: {rng.randint(0, 1000)}
+seed: {seed}
 fit: {{trainer: {{max_epochs: 9}}}}
 metric: {{name: loss, goal: minimize}}
 parameters: {{model.x: {space}, model.y: {{min: 0, max: 7}}}}
 search: {{name: {searcher}{"" if searcher == "grid" else ", start_from_defaults: false"}}}
 scheduler: {scheduler}
 budget: {{max_trials: {trials}, max_concurrent_trials: {workers}}}
-evaluation: {evaluation}
+evaluation: {{{repeats}, test: {"true" if seed % 2 else "auto"}}}
 tracking: {{uri: "http://mlflow"}}
 """
     return parse_sweep(text, file="sweep.yaml", root=Path()), workers

@@ -21,7 +21,7 @@ from service.spec import SweepSpec
 from service.tuning.assignment import Assignment, Report
 from service.tuning.conductor import Conductor
 from service.tuning.decisions import Arrival
-from service.tuning.events import AttemptStarted
+from service.tuning.events import Begun
 from service.tuning.lease import Holder, Senses, take
 from service.tuning.patience import patiently
 from service.tuning.storage import FolderStorage
@@ -207,7 +207,7 @@ class Machine:
         if driver is not None and not self.running and (driver.conductor.finished or driver.conductor.is_draining):
             self._finish()
 
-    def _launch(self, driver: Driver, started: AttemptStarted) -> None:
+    def _launch(self, driver: Driver, started: Begun) -> None:
         if started.checkpoint is not None and not started.checkpoint.path.startswith(f"checkpoints/{started.trial}/"):
             self.exploiting.add(started.trial)
         assignment = Assignment.from_dict({**driver.shared(), **driver.assign(started)})
@@ -216,7 +216,8 @@ class Machine:
         except CheckpointError as error:
             driver.conductor.checkpoint_lost(started.trial, started.attempt, str(error))
             return
-        self.note(f"trial {started.trial} attempt {started.attempt} from epoch {attempt.epoch}: {started.reason}")
+        why = "held-out test" if assignment.is_test else getattr(started, "reason", "")
+        self.note(f"trial {started.trial} attempt {started.attempt} from epoch {attempt.epoch}: {why}")
         self.running[attempt.key] = attempt
         self._schedule(attempt)
 
@@ -250,6 +251,10 @@ class Machine:
 
     def deliver(self, driver: Driver, attempt: Attempt, report: Report) -> None:
         """The driver hears a report and answers it."""
+        if attempt.assignment.is_test:
+            driver.conductor.tested(*attempt.key, report.metrics)
+            self.running.pop(attempt.key, None)
+            return
         goes_on = driver.conductor.report(arrival_of(attempt, report))
         self.training.truth.acknowledged.setdefault((attempt.key[0], report.epoch), report.metrics["loss"])
         if goes_on:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from service.objective import Constraint, Objective, Objectives
-from service.tuning.events import CheckpointsDropped, SweepEnded, SweepPaused
+from service.tuning.events import AttemptStarted, CheckpointsDropped, SweepEnded, SweepPaused
 from service.tuning.history import Status
 from service.tuning.ledger import read_ledger
 from service.tuning.limits import Limits
@@ -92,7 +92,7 @@ def test_paused_trials_go_on_when_no_new_ones_come(folder: Path) -> None:
     for _ in range(2):
         assert not sweep.report(sweep.start(), 1)
     started = sweep.conductor.start()
-    assert started is not None
+    assert isinstance(started, AttemptStarted)
     assert (started.trial, started.reason, started.attempt) == (0, "promoted", 2)
     assert not sweep.report(0, 2)
     assert sweep.conductor.start() is None

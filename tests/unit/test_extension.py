@@ -34,6 +34,8 @@ OTHERS = (
     {"scheduler": {"name": "asha", "variant": "promotion", "max_epochs": 9}},
     {"scheduler": {"name": "pbt", "max_epochs": 9, "interval_epochs": 3}},
     {"evaluation": {"folds": 3, "final_seeds": 1, "finalists": 2}},
+    {"evaluation": {"test": True}},
+    {"evaluation": {"folds": 3, "test": True}},
 )
 
 
@@ -65,7 +67,9 @@ def parent(machine: Machine) -> StoredRun:
     return run
 
 
-@pytest.mark.parametrize("sections", [{}, *OTHERS], ids=["asha", "adaptive", "promotion", "pbt", "folds"])
+@pytest.mark.parametrize(
+    "sections", [{}, *OTHERS], ids=["asha", "adaptive", "promotion", "pbt", "folds", "test", "folds-test"]
+)
 def test_a_sweep_that_is_over_goes_on(tmp_path: Path, sections: dict[str, Any]) -> None:
     machine = machine_of(tmp_path, **sections)
     machine.run()
@@ -82,6 +86,9 @@ def test_a_sweep_that_is_over_goes_on(tmp_path: Path, sections: dict[str, Any]) 
     assert all(points <= machine.server.runs[name].points for name, points in before.items())
     assert (parent(machine).status, parent(machine).tags["tuneyard.state"]) == ("FINISHED", "completed")
     assert parent(machine).tags["tuneyard.max_trials"] == "9"
+    assert len({p.value for p in parent(machine).points if p.key == "test/loss"}) == len(
+        [p for p in parent(machine).points if p.key == "test/loss"]
+    )
     assert replay_folder(machine.folder).difference is None
     assert recorded_spec(records).budget.max_trials == 9
     assert read_job(machine.folder).spec["budget"]["max_trials"] == 9

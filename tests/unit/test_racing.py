@@ -100,13 +100,25 @@ def test_what_searchers_see_does_not_depend_on_when_they_looked() -> None:
         assert fresh.observed == kept_up.observed
         assert fresh.counts == kept_up.counts
         assert fresh.endings == kept_up.endings
+        assert fresh.tried == kept_up.tried
         assert fresh.unfinished() == kept_up.unfinished()
     assert len(kept_up.trials) == history.configurations
     assert kept_up.ranking() == sorted(kept_up.ranking(), key=lambda e: kept_up.trials[e[0]].curve[e[1]].losses[0])
 
 
 def test_every_part_of_a_history_is_either_kept_or_taken_over() -> None:
-    own = {"trials", "observed", "counts", "_alive", "_by_epoch", "objectives", "target_reached_by", "endings"}
+    own = {
+        "trials",
+        "observed",
+        "counts",
+        "_alive",
+        "_by_epoch",
+        "objectives",
+        "target_reached_by",
+        "endings",
+        "tests",
+        "tried",
+    }
     of_fits = {"repeats", "_repeats_of", "_standings"}  # what is shown has one fit per configuration
     assert set(vars(History(LOSS))) == own | of_fits | set(OF_THE_SWEEP), "decide on the new part in first_fits.py"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -13,11 +13,21 @@ from hypothesis import strategies as st
 
 from service.objective import Objective, Objectives
 from service.space import Params
-from service.tuning.events import AttemptStarted, Record, Reported, TrialEnded, TrialProposed
+from service.tuning.answers import Finished
+from service.tuning.decisions import Arrival
+from service.tuning.events import (
+    AttemptEnded,
+    AttemptStarted,
+    Event,
+    Record,
+    Reported,
+    TrialEnded,
+    TrialProposed,
+)
 from service.tuning.expected_gain import LEAST, expected_gain
 from service.tuning.history import History
 from service.tuning.limits import Limits, over
-from service.tuning.stopping import IN_A_ROW, Outlook
+from service.tuning.stopping import IN_A_ROW, Outlook, plateau
 from service.tuning.strategy import Drop, Resume, Verdict
 from tests.scheduling import ONE, built, simulated
 from tests.simulator import Simulation
@@ -60,6 +70,59 @@ def test_a_plateau_waits_for_running_trials_that_are_better_and_for_failures() -
     assert plateau_of(ended([5, 4, 6, 6, 1], {4: "failed"})) is None, "a failure tells nothing"
     assert plateau_of(ended([5, 4, 6, 6, 1], {4: "diverged"})) is not None
     assert plateau_of(ended([1, 1, 6, 6, 6], {0: "diverged", 1: "failed"})) is None, "nothing to improve on yet"
+
+
+def paused(losses: list[float]) -> History:
+    """Trials that paused one after the other at their first epoch with these losses."""
+    history = History(ONE)
+    for number, loss in enumerate(losses):
+        for event in (
+            TrialProposed(number, {"q": loss}, "searcher", number),
+            AttemptStarted(number, 1, {"q": loss}, None, "new"),
+            Reported(number, 1, 1, {"loss": loss, "acc": -loss}, 1.0, None, "pause", ""),
+            AttemptEnded(number, 1, "paused"),
+        ):
+            history.apply(Record(history.sequence, float(number), event))
+    return history
+
+
+def test_a_trial_that_paused_has_had_its_chance_but_the_best_one_may_go_on_first() -> None:
+    losses: list[float] = [5, 4, *[6] * 8]
+    assert plateau_of(paused(losses[:9])) is None, "the best one could not yet have been trained to its end"
+    history = paused([*losses, 6])
+    assert plateau_of(history) is not None
+    assert plateau_of(paused([*losses, 3])) is None
+    for epoch in (2, 3):  # a trial that goes on is no further one, and one that becomes better so is better
+        history.observe(1, epoch, {"loss": 4.0 - epoch / 10, "acc": 0.0}, 1.0)
+    assert plateau_of(history) is None
+
+
+def test_once_a_rule_has_ended_the_search_no_late_report_takes_it_back() -> None:
+    run = simulated(built("fifo", {}, max_epochs=2), [0.5] * 9)
+    run.decider.limits, history = Limits(2, plateau_trials=2), run.history
+
+    def commit(events: Iterable[Event]) -> None:
+        for event in events:
+            history.apply(Record(history.sequence, 1.0, event))
+
+    def report(trial: int, epoch: int, loss: float) -> None:
+        metrics = {"loss": loss, "acc": 0.0, "size": 0.0}
+        commit(run.decider.report(Arrival(trial, 1, epoch, metrics, 1.0, None), 0.0))
+
+    for _ in range(5):
+        commit(run.decider.start(0.0).events)
+    for trial in range(3):
+        report(trial, 1, 1.0 + trial)
+        report(trial, 2, 1.0 + trial)
+    report(3, 1, 5.0)
+    said = history.search_ended
+    assert said is not None
+    assert "plateau" in said.reason
+    report(4, 1, 0.1)
+    assert plateau(history, 2, 0.0, 2) is None, "by the late report alone there would be none"
+    assert history.search_ended == said
+    commit(run.decider.start(0.0).events)
+    assert run.decider.start(0.0) == Finished("completed", said.reason)
 
 
 def test_with_several_objectives_the_compromise_has_to_become_better() -> None:

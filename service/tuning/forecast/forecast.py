@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from service.tuning.forecast.curves import Reader, Table
 from service.tuning.forecast.features import Features, Floats
 from service.tuning.forecast.kernel import Points
-from service.tuning.forecast.process import Belief, Process, chosen, fit
+from service.tuning.forecast.process import Belief, Process, chosen, fit, sampled
 from service.tuning.forecast.scale import Scale, joined
 from service.tuning.history import History, Trial
 from service.tuning.strategy import Problem
@@ -57,7 +57,7 @@ class Forecaster:
         self.max_epochs = problem.rungs[-1]
         self._reader = Reader(problem.space, problem.objectives, self.max_epochs)
         self._objectives = len(problem.objectives.objectives)
-        self._fitted: tuple[int, Floats] | None = None
+        self._fitted: tuple[int, list[Floats]] | None = None
 
     def state(self, history: History, weights: Floats | None = None) -> State | None:
         """The forecast at `history`; None while too few trials have shown anything. `weights`: of the objectives."""
@@ -97,7 +97,10 @@ class Forecaster:
         return state.process.extended(added, means)
 
     def _theta(self, history: History) -> Floats:
-        """Hyperparameters as fitted when the number of observations last reached a step of the schedule."""
+        """Hyperparameters drawn when the number of observations last reached a step of the schedule; each in turn.
+
+        One setting would make all decisions wrong alike until there is enough to tell it from others.
+        """
         due = FIRST_FIT
         while (later := max(due + 1, int(due * FIT_GROWTH))) <= len(history.observed):
             due = later
@@ -106,8 +109,10 @@ class Forecaster:
             losses = self._losses(table, None)
             points, target = self._points(table), Scale(losses)(losses)
             some = _varied(points, target, MAX_FIT_POINTS, due)
-            self._fitted = due, fit(points.take(some).compact(), target[some], self.features.groups)
-        return self._fitted[1]
+            known, values, groups = points.take(some).compact(), target[some], self.features.groups
+            self._fitted = due, sampled(fit(known, values, groups), known, values, groups, due)
+        samples = self._fitted[1]
+        return samples[(len(history.observed) + len(history.trials)) % len(samples)]
 
     def _points(self, table: Table) -> Points:
         time = table.log_epoch / math.log(max(2, self.max_epochs))

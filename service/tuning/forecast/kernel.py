@@ -127,9 +127,30 @@ class Covariance:
         return np.asarray(configs * (self.level + self.shape * times) + self.common * times)
 
 
+def likelihood(theta: Floats, groups: Places, points: Points, target: Floats) -> float:
+    """Logarithm of the probability of the observations' values `target`, but for a constant."""
+    covariance = Covariance(theta, groups)
+    matrix = covariance.between(points, points)
+    matrix[np.diag_indices_from(matrix)] += covariance.noises(points)
+    found = _solved(matrix, target)
+    return -math.inf if found is None else -found[2]
+
+
+def _solved(matrix: Floats, target: Floats) -> tuple[Floats, Floats, float] | None:
+    """(Cholesky factor, matrix^-1 target, negative log likelihood); None where `matrix` is numerically singular."""
+    from scipy.linalg import LinAlgError, cho_solve, cholesky
+
+    try:
+        factor = cholesky(matrix, lower=True, check_finite=False)
+    except LinAlgError:
+        return None
+    weights = cho_solve((factor, True), target, check_finite=False)
+    return factor, weights, 0.5 * float(target @ weights) + float(np.log(np.diag(factor)).sum())
+
+
 def evidence(theta: Floats, groups: Places, points: Points, target: Floats, prior: Prior) -> tuple[float, Floats]:
     """(value, gradient) of the negative log posterior of `theta`, given the observations' values `target`."""
-    from scipy.linalg import LinAlgError, cho_solve, cholesky
+    from scipy.linalg import cho_solve
 
     covariance = Covariance(theta, groups)
     scaled = covariance.scaled(points.features)
@@ -138,14 +159,12 @@ def evidence(theta: Floats, groups: Places, points: Points, target: Floats, prio
     same = points.trial[:, None] == points.trial[None]
     matrix = covariance._joined(configs, times, same)  # noqa: SLF001  # the same file
     matrix[np.diag_indices_from(matrix)] += covariance.noises(points)
-    try:
-        factor = cholesky(matrix, lower=True, check_finite=False)
-    except LinAlgError:
+    solved = _solved(matrix, target)
+    if solved is None:
         return 1e10, np.zeros_like(theta)
+    factor, weights, value = solved
     inverse = cho_solve((factor, True), np.eye(len(target)), check_finite=False)
-    weights = inverse @ target
     slope = inverse - np.outer(weights, weights)
-    value = 0.5 * float(target @ weights) + float(np.log(np.diag(factor)).sum())
 
     gradient = np.zeros_like(theta)
     by_config = slope * (covariance.level + covariance.shape * times) * config_slope * (5.0 / 3.0)

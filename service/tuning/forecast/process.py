@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.tuning.forecast.kernel import Covariance, Floats, Places, Points, Prior, evidence
+from service.tuning.forecast.kernel import Covariance, Floats, Places, Points, Prior, evidence, likelihood
 
 MAX_FIT_STEPS: Final = 30
 BOUND: Final = 3.0  # prior standard deviations
 LEAST_VARIANCE: Final = 1e-9
+SAMPLES: Final = 8  # of the hyperparameters: how sure the forecast is depends on values that few trials tell apart
+THINNING: Final = 3  # steps of the chain from one sample to the next
+LEAST_ANGLE: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,44 @@ def fit(points: Points, target: Floats, groups: Places) -> Floats:
     options = {"maxiter": MAX_FIT_STEPS}
     found = minimize(evidence, prior.mean, arguments, "L-BFGS-B", jac=True, bounds=bounds, options=options)
     return np.asarray(found.x)
+
+
+def sampled(theta: Floats, points: Points, target: Floats, groups: Places, seed: int) -> list[Floats]:
+    """Hyperparameters drawn from their posterior, from the most probable ones on.
+
+    By elliptical slice sampling, which needs no tuning where the prior is normal (Murray, Adams, MacKay, 2010).
+    """
+    rng = np.random.default_rng(seed)
+    prior = Prior.of(int(groups.max()) + 1 if len(groups) else 0)
+
+    def log_likelihood(off: Floats) -> float:
+        return likelihood(prior.mean + prior.spread * off, groups, points, target)
+
+    off = (theta - prior.mean) / prior.spread
+    now, found = log_likelihood(off), []
+    for step in range(1, SAMPLES * THINNING + 1):
+        off, now = _next(off, now, log_likelihood, rng)
+        if step % THINNING == 0:
+            found.append(prior.mean + prior.spread * np.clip(off, -BOUND, BOUND))
+    return found
+
+
+def _next(
+    off: Floats, now: float, log_likelihood: Callable[[Floats], float], rng: np.random.Generator
+) -> tuple[Floats, float]:
+    """The next state of the chain and its log likelihood: on an ellipse through this one and a draw of the prior."""
+    draw = rng.standard_normal(len(off))
+    level = now - rng.exponential()
+    angle = rng.uniform(0.0, 2.0 * math.pi)
+    low, high = angle - 2.0 * math.pi, angle
+    while high - low > LEAST_ANGLE:
+        moved = off * math.cos(angle) + draw * math.sin(angle)
+        found = log_likelihood(moved)
+        if found > level:
+            return moved, found
+        low, high = (angle, high) if angle < 0 else (low, angle)
+        angle = rng.uniform(low, high)
+    return off, now
 
 
 class Process:

@@ -170,6 +170,7 @@ function charts(add) {
   if (hasInsight("importance")) add("s12", "Effects", "The share of other trials that a trial beats, on average over everything else in the search space, with a 90 % band; last, how the strongest pair works together (stronger colour is better).", (b) => drawEffects(b, effectsOf), ...choose((i) => { effectsOf = i; }));
   if (isGood && R.early_rungs.looks.length) add("s12", "What early epochs foretold", `Rank agreement of the trials at an early epoch with a later one, with a 90 % interval, mended for those that were stopped in between; and whether the best would have been among the one in ${R.early_rungs.factor} that go on.`, drawEarly);
   if (R.race && R.race.configurations.length) add("s12", "Folds and seeds", `${R.race.fits} fits of ${R.race.trials} trials. Means have the difficulty of folds taken out; a trial stops getting fits once it is clearly behind.`, (b) => b.replaceChildren(raceTable(R.race)));
+  if (R.held_out) add("s12", "Held-out test", "The best trial on data that the search never saw: no choice was made by these values.", (b) => b.replaceChildren(...heldOutTable(R.held_out)));
   const hasVolume = R.hypervolume.length > 0;
   if (isGood && !IS_SINGLE) add(hasVolume ? "s7" : "s12", "Pareto front", `Gold: no other trial is better in every objective. Ringed: the compromise${wishText()}.`, drawPareto);
   if (isGood && hasVolume) add("s5", "Hypervolume", "How much of the box up to a little beyond the front's worst values is dominated.", drawHypervolume);

@@ -19,7 +19,7 @@ class Options(StrictOptions):
     """Options of the searcher `bayes`."""
 
     n_startup: int = Field(default=4, ge=1)
-    """So many points of a Sobol sequence are proposed first."""
+    """So many points are proposed first: the middle of the space, then a Sobol sequence."""
 
 
 def build(options: Options, problem: Problem) -> Searcher:
@@ -54,6 +54,8 @@ class Bayes:
         return choice.expected_improvement(self._problem, history)
 
     def _own(self, history: History) -> Params | None:
+        if history.proposals == 0:  # who sets bounds puts them around what is expected to work
+            return self._problem.space.from_unit([0.5] * self._problem.space.dimension)
         if history.proposals < self._options.n_startup:
             return self._startup.at(history.proposals)
         from service.tuning.forecast.choice import chooser

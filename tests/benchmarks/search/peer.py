@@ -11,7 +11,8 @@ from typing import IO, Any, Final, cast
 
 from service import plugins
 from service.space import Integer, Params, Real
-from service.tuning.decisions import Arrival, Decider, FailureKind, Finished, Start, Wait
+from service.tuning.answers import Finished, Start, Wait
+from service.tuning.decisions import Arrival, Decider, FailureKind
 from service.tuning.events import Action, AttemptEnded, AttemptStarted, Event, Reported, TrialEnded, TrialProposed
 from service.tuning.history import History, Status
 from service.tuning.strategy import Problem
