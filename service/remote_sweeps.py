@@ -57,9 +57,11 @@ def details(client: Client, text: str | None, *, with_insight: bool = False) -> 
     """What `overview.details` has for a sweep of this machine."""
     sweep = client.sweep(the_sweep(client, text))
     found = printable(client.trials(sweep.id, most=_MOST_TRIALS, insight=with_insight).model_dump(mode="json"))
-    about = {} if found.get("warm_start") else {"warm_start": None}
-    shown = {name: value for name, value in {**found, **about, "mlflow": sweep.mlflow_url}.items() if value is not None}
-    return {"race": None, **shown, "state": str(sweep.state), "progress": progress(sweep), "server": client.url}
+    told = {"warm_start": found.pop("warm_start", None) or None, "mlflow": sweep.mlflow_url}
+    known = {name: value for name, value in told.items() if value is not None}
+    none_yet = {"race": None, "held_out": None}  # while it has no record
+    own = {"state": str(sweep.state), "progress": progress(sweep), "server": client.url}
+    return {**none_yet, **found, **known, **own}
 
 
 def best_config(client: Client, text: str | None) -> str:

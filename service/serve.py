@@ -55,6 +55,11 @@ class DrainingServer(uvicorn.Server):
         super().__init__(config)
         self._draining = draining
 
+    def end(self) -> None:
+        """Drain."""
+        self._draining.set()
+        self.should_exit = True
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains, a second one ends at once."""
         log.info("told to stop by %s", signal.Signals(sig).name)
@@ -90,10 +95,11 @@ def serve(settings: ServeSettings, auth: AuthSettings, announce: Callable[[str],
             timeout_graceful_shutdown=max(1, round(settings.drain_s)),
             timeout_keep_alive=30,
         )
-        stack.enter_context(_signals_end_here())
+        server = DrainingServer(config, service.draining)
+        stack.enter_context(_signals_end_here(server))
         log.info("serving at %s", url)
         announce(url)
-        DrainingServer(config, service.draining).run(sockets=[listening])
+        server.run(sockets=[listening])
 
 
 def holder() -> str:
@@ -167,10 +173,10 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _signals_end_here() -> Iterator[None]:
-    """Uvicorn raises the signals again that ended it; by then they have done what they were for."""
+def _signals_end_here(server: DrainingServer) -> Iterator[None]:
+    """A signal ends the server, also before it listens to signals itself; it raises them again once it has ended."""
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda *_: None) for number in numbers}
+    before = {number: signal.signal(number, lambda *_: server.end()) for number in numbers}
     try:
         yield
     finally:
