@@ -58,8 +58,14 @@ def _hours(said: Mapping[str, Any]) -> float | None:
 
 
 def _progress(home: Path, sweep_id: str) -> dict[str, Any] | None:
-    """The driver's newest word, and which run in MLflow its tracker has made of the sweep."""
-    folder = sweeps_folder(home) / sweep_id
+    return newest_word(sweeps_folder(home) / sweep_id)
+
+
+def newest_word(folder: Path) -> dict[str, Any] | None:
+    """What the driver last said of the sweep in `folder`, and which run in MLflow its tracker has made of it.
+
+    None where there is nothing that can be read, or more than a driver would say.
+    """
     said = None
     with suppress(OSError):
         if (folder / PROGRESS_FILE).stat().st_size <= LARGEST_BYTES:

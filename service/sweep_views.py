@@ -23,6 +23,7 @@ from cluster.backend import Backend, JobError, UnknownJobError
 from service.errors import TuneyardError
 from service.records import SweepRecord
 from service.settings import python_path
+from service.sighting import newest_word
 from service.sweeps import sweeps_folder
 
 TIMEOUT_S: Final = 60.0
@@ -59,11 +60,7 @@ class Views:
 
     def progress(self, record: SweepRecord) -> dict[str, Any]:
         """The driver's newest word: its own file where there is one, else what the store has."""
-        with suppress(OSError, ValueError):
-            found = json.loads((self._folder(record) / "progress.json").read_bytes())
-            if isinstance(found, dict):
-                return found
-        return dict(record.progress)
+        return newest_word(self._folder(record)) or dict(record.progress)
 
     def details(self, record: SweepRecord, *, offset: int, limit: int, insight: bool) -> dict[str, Any] | None:
         """Trials and what they teach; None while there is nothing on record. ViewError where it cannot be read."""
