@@ -211,8 +211,10 @@ def _preempted(sweep: SweepRecord, event: Preempted, _now: float) -> SweepRecord
 
 
 def _job_seen(sweep: SweepRecord, event: JobSeen, now: float) -> SweepRecord:
-    if event.attempt != sweep.attempt:
-        return sweep  # an earlier driver's, of which the present one has taken over
+    # Told to stop before its driver was even submitted, a sweep has only an earlier driver's job to show.
+    has_not_begun = sweep.state is State.STOPPING and event.attempt < sweep.attempt and event.state.is_over
+    if event.attempt != sweep.attempt and not has_not_begun:
+        return sweep  # an earlier driver's, from which the present one has taken over
     sweep = _noted(sweep, event.progress, event.trial_hours)
     if event.state.is_over:
         return _driver_gone(sweep, event.message, now) if sweep.state.is_placed else sweep

@@ -141,6 +141,13 @@ def test_an_earlier_drivers_end_is_of_no_account() -> None:
     assert after(JobLost(0), sweep=RUNNING) == RUNNING
 
 
+def test_a_driver_that_was_never_submitted_is_not_waited_for() -> None:
+    stopping = after(JobLost(1), Resume(), Placed(1), Pause(), sweep=RUNNING)
+    assert (stopping.state, stopping.attempt) == (State.STOPPING, 2)
+    assert after(seen(JobState.RUNNING), sweep=stopping) == stopping
+    assert after(seen(JobState.FAILED), sweep=stopping).state is State.PAUSED
+
+
 def test_a_driver_that_runs_after_all_is_adopted_or_stopped() -> None:
     given_up = after(JobLost(1), sweep=RUNNING)
     assert after(seen(JobState.RUNNING), sweep=given_up).state is State.RUNNING
