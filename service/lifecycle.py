@@ -225,9 +225,9 @@ def _job_seen(sweep: SweepRecord, event: JobSeen, now: float) -> SweepRecord:
 
 def _found_running(sweep: SweepRecord, job: JobState, now: float) -> SweepRecord:
     """A driver that was given up, or that nobody wants any more, is at work after all."""
-    if sweep.wish is not Wish.RUN:
-        return replace(sweep, state=State.STOPPING, ended_at=None)
     found = replace(sweep, concurrency=max(1, sweep.concurrency), not_before=None, ended_at=None, reason="")
+    if sweep.wish is not Wish.RUN:
+        return replace(found, state=State.STOPPING)
     if job is JobState.PENDING:
         return replace(found, state=State.STARTING, is_preempted=False)
     return replace(found, state=State.RUNNING, started_at=sweep.started_at or now, is_preempted=False)

@@ -11,7 +11,10 @@ EVERY_PROJECT: Final = "*"
 
 
 class State(StrEnum):
-    """Where a sweep of the service stands; the last three are its endings, from which `extend` alone leads back."""
+    """Where a sweep of the service stands; the last three are its endings.
+
+    Only `extend` leads back from them, and `resume` from a failure that was the drivers' and not the sweep's.
+    """
 
     QUEUED = "queued"
     STARTING = "starting"

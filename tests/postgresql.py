@@ -31,7 +31,7 @@ def binaries() -> Path | None:
 
 @contextmanager
 def server() -> Iterator[str]:
-    """The URL of a database server of one's own, without the name of a database."""
+    """The URL of the one database of a server of one's own."""
     programs = binaries()
     assert programs is not None
     folder = Path(tempfile.mkdtemp(prefix="tuneyard-pg-"))  # short: a socket's path has a limit
@@ -55,9 +55,9 @@ def server() -> Iterator[str]:
         )
     try:
         _await(folder, running)
-        yield f"postgresql://tuneyard@/{{name}}?host={quote(str(folder), safe='')}"
+        yield f"postgresql://tuneyard@/postgres?host={quote(str(folder), safe='')}"
     finally:
-        running.send_signal(signal.SIGINT)  # do not wait for clients that a failed test left behind
+        running.send_signal(signal.SIGQUIT)  # at once, whoever is still connected
         running.wait(STARTS_S)
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,0 +1,231 @@
+"""What the service's store promises to replicas, webhooks and admins, and how it opens, on each database."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from service import lifecycle
+from service.records import NewSweep, Quota, Role, State
+from service.store import (
+    LeaseLostError,
+    Store,
+    StoreError,
+    StoreUnavailableError,
+    sweep_lease,
+)
+from service.store_schema import metadata
+from service.sweeps import new_id
+
+SPEC = {"name": "digits", "parameters": {"b": 1, "a": 2}, "budget": {"max_trials": 8}, "resources": {"cpu": 1}}
+
+
+@pytest.fixture
+def store(store_url: str) -> Iterator[Store]:
+    opened = Store.open(store_url)
+    yield opened
+    opened.close()
+
+
+def new(name: str = "digits", *, project: str = "default", owner: str = "ann") -> NewSweep:
+    return NewSweep(new_id(name), project, owner, name, SPEC)
+
+
+def made(store: Store, name: str = "digits", *, project: str = "default", owner: str = "ann") -> str:
+    return store.create_sweep(new(name, project=project, owner=owner), key=None, body_digest="")[0].id
+
+
+class TestLeases:
+    def test_one_holder_at_a_time_with_growing_epochs(self, store: Store) -> None:
+        first = store.lease("x", "one", 60)
+        assert first is not None
+        assert store.lease("x", "two", 60) is None
+        renewed = store.lease("x", "one", 90)
+        assert renewed is not None
+        assert (renewed.epoch, renewed.expires_at > first.expires_at) == (first.epoch, True)
+        store.release(renewed)
+        assert not store.holds(renewed)
+        second = store.lease("x", "two", 60)
+        assert second is not None
+        assert second.epoch == first.epoch + 1
+        assert store.holds(second)
+        store.release(first)
+        assert store.holds(second), "what was somebody's is not for him to release"
+
+    def test_runs_out_by_the_databases_clock(self, store: Store) -> None:
+        assert store.lease("x", "one", -1) is not None
+        assert store.lease("x", "two", 60) is not None
+
+    def test_an_earlier_holder_changes_nothing_any_more(self, store: Store) -> None:
+        sweep_id = made(store)
+        old = store.lease(sweep_lease(sweep_id), "one", -1)
+        assert old is not None
+        store.act(sweep_id, None, lifecycle.Prioritise(1), by="one", lease=old)
+        assert store.lease(sweep_lease(sweep_id), "two", 60) is not None
+        with pytest.raises(LeaseLostError):
+            store.act(sweep_id, None, lifecycle.Placed(1), by="one", lease=old)
+        assert store.sweep(sweep_id, None).state is State.QUEUED
+
+    def test_several_replicas_share_sweeps_without_ever_sharing_one(self, store: Store, store_url: str) -> None:
+        names = [f"sweep:{n}" for n in range(20)]
+        replicas = [store, Store.open(store_url)]
+        with ThreadPoolExecutor(2) as pool:
+            taken = list(pool.map(lambda n: replicas[n].lease_many(names[::-1] if n else names, f"r{n}", 60), range(2)))
+        replicas[1].close()
+        assert len(taken[0]) + len(taken[1]) == len(names)
+        assert not set(taken[0]) & set(taken[1])
+
+    def test_goes_with_its_sweep(self, store: Store) -> None:
+        sweep_id = made(store)
+        lease = store.lease(sweep_lease(sweep_id), "one", 60)
+        assert lease is not None
+        store.forget_sweep(sweep_id)
+        assert not store.holds(lease)
+
+
+class TestTelling:
+    def test_a_reader_that_goes_on_from_the_last_number_misses_nothing(self, store: Store) -> None:
+        ids, over = [made(store, f"s{n}") for n in range(8)], threading.Event()
+        seen: list[int] = []
+
+        def read() -> None:
+            after = 0
+            while True:
+                is_last = over.is_set()
+                found = store.events(None, after=after)
+                seen.extend(e.number for e in found)
+                after = seen[-1] if seen else 0
+                if is_last and not found:
+                    return
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda n: store.add_event(ids[n % 8], "started", {"n": n}), range(120)))
+        over.set()
+        reader.join()
+        assert len(seen) == 128
+        assert all(a < b for a, b in pairwise(seen))
+
+    def test_webhooks_are_told_of_what_they_ask_for_until_they_take_it(self, store: Store) -> None:
+        hook = store.add_webhook("default", "https://example.org", ["cancelled", "failed"], "secret")
+        sweep_id = made(store)
+        store.act(sweep_id, None, lifecycle.Cancel(), by="ann")
+        now = store.now()
+        (due,) = store.due_deliveries(now, 10)
+        assert (due.event.kind, due.webhook, due.attempts) == ("cancelled", hook, 0)
+        assert store.due_deliveries(now + 59, 10) == [], "somebody is at it"
+        store.failed(due.event.number, hook.id, "refused", now + 100)
+        assert store.due_deliveries(now + 99, 10) == []
+        assert [d.attempts for d in store.due_deliveries(now + 100, 10)] == [1]
+        store.delivered(due.event.number, hook.id)
+        store.queue_delivery(due.event.number, hook.id)
+        assert store.due_deliveries(now + 10**6, 10) == [], "once is enough"
+
+    def test_a_webhook_that_is_gone_is_told_nothing(self, store: Store) -> None:
+        hook = store.add_webhook("default", "https://example.org", ["submitted"], "secret")
+        assert not store.remove_webhook(hook.id, frozenset({"vision"}))
+        sweep_id = made(store)
+        store.forget_sweep(sweep_id)
+        assert store.due_deliveries(store.now() + 1, 10) == [], "what it was about is gone"
+        assert store.remove_webhook(hook.id, frozenset({"default"}))
+        assert store.webhooks(None) == []
+
+
+class TestAccess:
+    def test_tokens_are_known_by_hash_alone(self, store: Store) -> None:
+        kept = store.add_token("ann", "laptop", {"*": Role.ADMIN}, token_hash="h1", expires_at=5.0, token_id="t1")
+        assert store.token_by_hash("h1") == kept == store.tokens("ann")[0]
+        assert store.token_by_hash("h2") is None
+        assert store.tokens("bob") == []
+        assert store.revoke_token("t1")
+        assert not store.revoke_token("t1")
+        revoked = store.token_by_hash("h1")
+        assert revoked is not None
+        assert revoked.revoked_at is not None
+        with pytest.raises(StoreError):
+            store.add_token("bob", "copy", {}, token_hash="h1")
+
+    def test_quotas_projects_and_packages(self, store: Store) -> None:
+        store.set_quota("user", "ann", Quota(cpus=4))
+        store.set_quota("user", "ann", Quota(gpus=0.5, trial_hours=10))
+        assert store.quotas() == {("user", "ann"): Quota(gpus=0.5, trial_hours=10)}
+        for name in ("vision", "vision"):
+            store.add_project(name)
+        assert store.projects() == ["default", "vision"]
+        first = store.add_package("default", "d", 5)
+        assert store.add_package("default", "d", 5) == first
+        store.add_package("vision", "d", 5)
+        assert store.package("d", frozenset({"default"})) == first
+        assert store.package("d", frozenset({"other"})) is None
+        assert [p.digest for p in store.packages(None)] == ["d"]
+
+    @pytest.mark.parametrize("change", ["UPDATE audit SET outcome = 'denied'", "DELETE FROM audit"])
+    def test_the_audit_log_is_only_added_to(self, store: Store, change: str) -> None:
+        store.add_audit("ann", "default", "sweep.create", "s1", "ok", "::1")
+        store.add_audit("root", None, "token.create", "t1", "ok")
+        entries = store.audit(None)
+        assert [e.action for e in entries] == ["sweep.create", "token.create"]
+        assert store.audit(frozenset({"default"})) == entries[:1]
+        assert store.audit(None, after=entries[0].number) == entries[1:]
+        with pytest.raises(StoreError, match="only ever added to"):
+            store._database.write(lambda connection: connection.execute(sa.text(change)))
+        assert store.audit(None) == entries
+
+
+class TestOpening:
+    def test_migrations_lead_to_the_schema(self, store: Store) -> None:
+        def differences(connection: sa.Connection) -> list[object]:
+            context = MigrationContext.configure(connection, opts={"compare_type": _is_other})
+            return list(compare_metadata(context, metadata))
+
+        assert store._database.read(differences) == []
+
+    def test_several_at_once_and_again_is_as_good_as_once(self, store_url: str) -> None:
+        with ThreadPoolExecutor(4) as pool:
+            stores = list(pool.map(Store.open, [store_url] * 4))
+        sweep_id = made(stores[0])
+        assert all(s.sweep(sweep_id, None).id == sweep_id for s in stores)
+        for each in stores:
+            each.close()
+        again = Store.open(store_url)
+        assert again.sweep(sweep_id, None).id == sweep_id
+        again.close()
+
+    def test_a_later_versions_database_is_left_alone(self, store_url: str) -> None:
+        store = Store.open(store_url)
+        store._database.write(lambda c: c.execute(sa.text("UPDATE alembic_version SET version_num = '9999'")))
+        store.close()
+        with pytest.raises(StoreError, match="later Tuneyard"):
+            Store.open(store_url)
+
+    def test_a_closed_store_says_so(self, store_url: str) -> None:
+        store = Store.open(store_url)
+        store.ping()
+        store.close()
+        store.close()
+        with pytest.raises(StoreUnavailableError):
+            store.add_project("late")
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://x/y", "nonsense", ""])
+def test_other_databases_are_refused(url: str) -> None:
+    with pytest.raises(StoreError, match="postgresql://"):
+        Store.open(url)
+
+
+def _is_other(
+    _context: object, _inspected: object, _column: object, found: sa.types.TypeEngine[object], wanted: object
+) -> bool:
+    """Whether a column's type differs in more than its name: JSON of ours is text."""
+    kind: Callable[[object], str] = lambda t: type(getattr(t, "impl", t)).__name__.upper()  # noqa: E731  # one line
+    alike = {"BIGINT": "BIGINTEGER", "DOUBLE_PRECISION": "DOUBLE"}
+    names = [alike.get(kind(t), kind(t)) for t in (found, wanted)]
+    return names[0] != names[1] and names != ["INTEGER", "BIGINTEGER"]
