@@ -119,7 +119,9 @@ def compare(
 
             found = compared(settings.home(), [find(settings.home(), text).id for text in sweeps])
         else:
-            found = client.compare(sweeps).model_dump(mode="json")["sweeps"]
+            from service.remote_sweeps import printable
+
+            found = printable(client.compare(sweeps).model_dump(mode="json")["sweeps"])
     if output is not None:
         output.write_text(page(found, by.value), encoding="utf-8")
         typer.echo(f"{output}")

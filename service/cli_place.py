@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
-from service.contexts import Context, chosen
+from service.contexts import LOCAL, Context, chosen, load
 from service.errors import ContextError
 
 if TYPE_CHECKING:
@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 _PATIENCE_S: Final = 5.0  # a service is back from a restart by then, and a person has not given up
+
+
+def complete_server(incomplete: str) -> list[str]:
+    """Names of contexts for the shell."""
+    try:
+        return [name for name in (*load().known, LOCAL) if name.startswith(incomplete)]
+    except ContextError:
+        return []  # a shell has no place for a message
 
 
 @dataclass(frozen=True, slots=True)

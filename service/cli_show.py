@@ -13,11 +13,14 @@ from service import settings
 from service.cli_place import Place, spread
 from service.cli_text import SweepArgument, examples
 from service.errors import SweepNotFoundError
+from service.records import State
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to `app`."""
-    app.command("list", epilog=examples("tuneyard list", "tuneyard list --json"))(spread(list_sweeps))
+    app.command(
+        "list", epilog=examples("tuneyard list", "tuneyard list --mine --state running", "tuneyard list --json")
+    )(spread(list_sweeps))
     shows = ("tuneyard show", "tuneyard show digits --trials 50", "tuneyard show --importance", "tuneyard show --json")
     app.command(epilog=examples(*shows))(spread(show))
     app.command(epilog=examples("tuneyard report --open", "tuneyard report digits --output digits.html"))(
@@ -32,24 +35,32 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write it to this file.")]
 
 
-def list_sweeps(place: Place, as_json: Json = False) -> None:
-    """List all sweeps, the newest first."""
+def list_sweeps(
+    place: Place,
+    as_json: Json = False,
+    mine: Annotated[bool, typer.Option("--mine", help="On a server: only your own.")] = False,
+    state: Annotated[list[State] | None, typer.Option(help="Only those in this state; may be given again.")] = None,
+) -> None:
+    """List sweeps, the newest first; of a server's, the newest thousand."""
     from service.overview import rows, table
     from service.progress_view import console
 
     with place.opened() as client:
         if client is None:
-            found, where, start = rows(settings.home()), f"under {settings.home()}", "tuneyard run sweep.yaml"
+            found = [row for row in rows(settings.home()) if not state or row["state"] in state]
+            where, start = f"under {settings.home()}", "tuneyard run sweep.yaml"
         else:
-            from service.remote_sweeps import row
+            from service.remote_sweeps import row as remote_row
 
-            found, where, start = list(map(row, client.sweeps())), f"on {client.url}", "tuneyard submit sweep.yaml"
+            found = [remote_row(sweep) for sweep in client.sweeps(states=state or (), mine=mine)]
+            where, start = f"on {client.url}", "tuneyard submit sweep.yaml"
     if as_json:
         typer.echo(json.dumps(found, indent=1))
     elif found:
         console().print(table(found))
     else:
-        typer.echo(f"there are no sweeps {where}; start one with: {start}")
+        such = " such" if state or mine else ""
+        typer.echo(f"there are no{such} sweeps {where}; start one with: {start}")
 
 
 def show(

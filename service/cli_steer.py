@@ -53,6 +53,7 @@ def _print_queue(found: list[QueueEntry]) -> None:
     from rich.table import Table
 
     from service.progress_view import console, duration
+    from service.remote_sweeps import printable
 
     if not found:
         typer.echo("nothing runs and nothing waits; submit a sweep with: tuneyard submit sweep.yaml")
@@ -65,7 +66,7 @@ def _print_queue(found: list[QueueEntry]) -> None:
         since = duration(max(0.0, time.time() - entry.queued_at))
         trials = str(entry.concurrency) if entry.concurrency else ""
         texts = (entry.sweep_id, str(entry.state), entry.owner, entry.project, str(entry.priority), trials, since)
-        shown.add_row(place, *map(escape, texts), escape(entry.reason))
+        shown.add_row(place, *map(escape, texts), escape(printable(entry.reason)))
     console().print(shown)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service import contexts
-from service.cli_place import Place, spread
+from service.cli_place import Place, complete_server, spread
 from service.cli_text import Overrides, examples
 from service.contexts import LOCAL, Context
 from service.errors import ServerError, SpecError
@@ -139,14 +139,10 @@ def _identified(url: str) -> tuple[str | None, str]:
         return token.strip(), client.who_am_i().user
 
 
-def _names(incomplete: str) -> list[str]:
-    return [name for name in (*contexts.load().known, LOCAL) if name.startswith(incomplete)]
-
-
 def context(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="Which to use; `local` for this machine", autocompletion=_names),
+        typer.Argument(metavar="[NAME]", help="Which to use; `local` for this machine", autocompletion=complete_server),
     ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Forget it and its token.")] = False,
 ) -> None:

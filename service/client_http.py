@@ -33,6 +33,7 @@ _LONGEST_ADVISED_S: Final = 60.0
 _NEVER_HEARD: Final = (429, 503)  # the server says that it did nothing
 _PERHAPS_HEARD: Final = (502, 504)
 _SENT_AT_MOST_ONCE: Final = ("POST", "PATCH")
+_LONGEST_TEXT: Final = 1000  # of what a server says went wrong; nothing that steers a terminal comes through
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
@@ -239,6 +240,7 @@ def _error(url: str, response: httpx2.Response) -> TuneyardError:
         problem = {}
     status = response.status_code
     detail = str(problem.get("detail") or problem.get("title") or f"{url} answered {status} {response.reason_phrase}")
+    detail = shorten(detail, _LONGEST_TEXT)
     faults = [_fault(entry) for entry in problem.get("faults") or [] if isinstance(entry, dict)]
     if faults:
         return SpecError(faults)
@@ -251,9 +253,11 @@ def _error(url: str, response: httpx2.Response) -> TuneyardError:
 
 def _fault(entry: Mapping[str, Any]) -> Fault:
     given, allowed, nearest = (
-        None if entry.get(name) is None else str(entry[name]) for name in ("given", "allowed", "nearest")
+        None if entry.get(name) is None else shorten(str(entry[name]), _LONGEST_TEXT)
+        for name in ("given", "allowed", "nearest")
     )
-    return Fault(str(entry.get("message", "")), str(entry.get("path", "")), "", None, given, allowed, nearest)
+    message, path = (shorten(str(entry.get(name, "")), _LONGEST_TEXT) for name in ("message", "path"))
+    return Fault(message, path, "", None, given, allowed, nearest)
 
 
 def _parsed(answer: type[AnswerT], content: bytes) -> AnswerT:

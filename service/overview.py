@@ -45,13 +45,15 @@ def table(found: list[dict[str, Any]]) -> Table:
     from rich.table import Table
 
     shown = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("sweep", "state", "trials", "metric", "best", "age"):
+    of_several = ["owner"] if any("owner" in row for row in found) else []
+    for column in ("sweep", "state", "trials", "metric", "best", "age", *of_several):
         shown.add_column(column, no_wrap=column == "sweep")
     for row in found:
         total = "" if row["trials_total"] is None else f"/{row['trials_total']}"
         best = "" if row["best"] is None else number(row["best"])
         trials, age = f"{row['trials_ended']}{total}", duration(row["age_s"])
-        shown.add_row(row["sweep_id"], row["state"], trials, row["metric"] or "", best, age)
+        owners = [row.get("owner", "")] if of_several else []
+        shown.add_row(row["sweep_id"], row["state"], trials, row["metric"] or "", best, age, *owners)
     return shown
 
 

@@ -18,6 +18,7 @@ AWAY_S: Final = 3600.0  # that a server may be away while a sweep on it is watch
 EXIT_CODES: Final = {State.COMPLETED: 0, State.FAILED: 1, State.CANCELLED: 3, State.PAUSED: 3}
 _LOG_END_BYTES: Final = 3000
 _MOST_TRIALS: Final = 10_000
+_NO_LETTER: Final = "\N{REPLACEMENT CHARACTER}"
 
 
 def the_sweep(client: Client, text: str | None) -> str:
@@ -25,16 +26,26 @@ def the_sweep(client: Client, text: str | None) -> str:
     return client.newest().id if text is None else client.sweep(text).id
 
 
+def printable(data: Any) -> Any:  # noqa: ANN401  # any JSON value
+    """`data` without characters that would steer a terminal: others have written it."""
+    if isinstance(data, str):
+        return data if data.isprintable() else "".join(c if c.isprintable() else _NO_LETTER for c in data)
+    if isinstance(data, dict):
+        return {printable(key): printable(value) for key, value in data.items()}
+    return [printable(item) for item in data] if isinstance(data, list) else data
+
+
 def row(found: SweepSummary) -> dict[str, Any]:
     """What `overview.rows` has for a sweep of this machine."""
-    best = found.progress.get("best") or {}
+    said = printable(found.progress)
+    best = said.get("best") or {}
     return {
         "sweep_id": found.id,
         "name": found.name,
         "state": str(found.state),
-        "trials_ended": ended(found.progress),
-        "trials_total": found.progress.get("trials", {}).get("total"),
-        "metric": (found.progress.get("metric") or {}).get("name"),
+        "trials_ended": ended(said),
+        "trials_total": said.get("trials", {}).get("total"),
+        "metric": (said.get("metric") or {}).get("name"),
         "best": best.get("value"),
         "age_s": round(time.time() - found.created_at, 1),
         "project": found.project,
@@ -45,10 +56,12 @@ def row(found: SweepSummary) -> dict[str, Any]:
 def details(client: Client, text: str | None, *, with_insight: bool = False) -> dict[str, Any]:
     """What `overview.details` has for a sweep of this machine."""
     sweep = client.sweep(the_sweep(client, text))
-    found = client.trials(sweep.id, most=_MOST_TRIALS, insight=with_insight).model_dump(mode="json")
-    about = {} if found.get("warm_start") else {"warm_start": None}
-    shown = {name: value for name, value in {**found, **about, "mlflow": sweep.mlflow_url}.items() if value is not None}
-    return {"race": None, **shown, "state": str(sweep.state), "progress": progress(sweep), "server": client.url}
+    found = printable(client.trials(sweep.id, most=_MOST_TRIALS, insight=with_insight).model_dump(mode="json"))
+    told = {"warm_start": found.pop("warm_start", None) or None, "mlflow": sweep.mlflow_url}
+    known = {name: value for name, value in told.items() if value is not None}
+    none_yet = {"race": None, "held_out": None}  # while it has no record
+    own = {"state": str(sweep.state), "progress": progress(sweep), "server": client.url}
+    return {**none_yet, **found, **known, **own}
 
 
 def best_config(client: Client, text: str | None) -> str:
@@ -63,8 +76,8 @@ def best_config(client: Client, text: str | None) -> str:
 
 def progress(sweep: SweepSummary) -> dict[str, Any]:
     """How a sweep stands, as its driver and the server say together: what `progress.json` has on this machine."""
-    said = sweep.reason or sweep.progress.get("reason", "")
-    return {**sweep.progress, "sweep_id": sweep.id, "state": str(sweep.state), "reason": said}
+    reason = sweep.reason or sweep.progress.get("reason", "")
+    return {**printable(sweep.progress), "sweep_id": sweep.id, "state": str(sweep.state), "reason": printable(reason)}
 
 
 def standing(client: Client, sweep_id: str) -> str:
@@ -72,7 +85,7 @@ def standing(client: Client, sweep_id: str) -> str:
     entry = next((entry for entry in client.queue() if entry.sweep_id == sweep_id), None)
     if entry is None or entry.position is None:
         return f"on {client.url}"
-    return f"on {client.url}, number {entry.position} in the queue: {entry.reason}"
+    return f"on {client.url}, number {entry.position} in the queue: {printable(entry.reason)}"
 
 
 def follow(client: Client, sweep_id: str, *, as_json: bool, quiet: bool = False) -> int:
@@ -121,7 +134,8 @@ def conclusion(client: Client, over: Sweep) -> dict[str, Any]:
 
 
 def _log_end(client: Client, sweep_id: str) -> str:
-    return client.logs(sweep_id, offset=-_LOG_END_BYTES).text.strip()
+    lines = client.logs(sweep_id, offset=-_LOG_END_BYTES).text.strip().splitlines()
+    return "\n".join(map(printable, lines))
 
 
 def _next_steps(over: Sweep) -> list[tuple[str, str]]:

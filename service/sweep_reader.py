@@ -23,6 +23,7 @@ from service.tuning.history import History
 from service.tuning.knowledge import ABOUT_FACT
 from service.tuning.ledger import LedgerTail
 from service.tuning.outcome import write_report
+from service.tuning.report_held_out import held_out_of
 from service.tuning.report_race import race_of
 from service.tuning.sweep_folder import read_job
 
@@ -64,6 +65,7 @@ class Reader:
             "trials": rows[offset : offset + limit],
             "trials_total": len(rows),
             "race": race_of(found.history),
+            "held_out": held_out_of(found.history),
             "warm_start": found.about,
             **({"insight": insight_of(found.history, found.spec)} if request["insight"] else {}),
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -12,19 +11,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from cluster.backend import JobState
-from service import cli, contexts
-from service.lifecycle import JobSeen
-from service.records import Quota, Role
+from service.lifecycle import JobSeen, Pause
+from service.records import Quota
 from service.sweeps import create, new_id
 from service.tuning.sweep_folder import Job
 from tests.integration.served import Served, served
 from tests.integration.synthetic_sweep import SWEEP, Synthetic, records, write_ledger
+from tests.integration.terminal import Command, Terminal
 
 
 @pytest.fixture(scope="module")
@@ -47,38 +45,11 @@ def finished(server: Served) -> str:
     return sweep_id
 
 
-@dataclass
-class Said:
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Said]
-
-
 @pytest.fixture
 def tuneyard(
     server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Command:
-    """Runs the command line in this process, for speed: errors and exit codes come as in a terminal."""
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("TUNEYARD_HOME", str(tmp_path / "local"))
-    monkeypatch.setenv("TUNEYARD_SERVER", server.url)
-    monkeypatch.delenv("TUNEYARD_TOKEN", raising=False)
-
-    def run(*arguments: str) -> Said:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["tuneyard", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-        said = capsys.readouterr()
-        return Said(code, said.out, said.err)
-
-    return run
+    return Terminal(tmp_path, monkeypatch, capsys).about(server.url)
 
 
 @pytest.fixture
@@ -219,6 +190,8 @@ def test_list_and_show_are_those_of_this_machine(finished: str, tuneyard: Comman
     row = next(line for line in said.out.splitlines() if line.startswith(finished))
     assert row.split()[1:5] == ["completed", "12/60", "val_acc", "0.97"]
     assert "there are no sweeps under" in tuneyard("list", "--server", "local").out
+    assert finished in tuneyard("list", "--mine", "--state", "completed").out
+    assert finished not in tuneyard("list", "--state", "running", "--state", "failed").out
     assert json.loads(tuneyard("list", "--json").out)[0].keys() > {"sweep_id", "state", "best", "owner"}
 
     shown = tuneyard("show", "finished", "--trials", "5")
@@ -281,12 +254,20 @@ def test_compare_on_this_machine(tuneyard: Command, tmp_path: Path) -> None:
     assert "best val_acc so far" in said.out
 
 
-def test_the_first_token_is_made_where_the_database_is(tuneyard: Command, tmp_path: Path) -> None:
-    made = tuneyard("token", "create", "first", "--admin", "--user", "root@example.org")
-    assert (made.code, made.out[:3]) == (0, "ty_")
-    with served(tmp_path / "local", "token") as mine:
-        found = mine.store.tokens("root@example.org")
-    assert [token.roles for token in found] == [{"*": Role.ADMIN}]
+def test_what_others_have_written_does_not_steer_the_terminal(
+    server: Served, tuneyard: Command, sweep_file: Path
+) -> None:
+    sweep_id = tuneyard("submit", str(sweep_file), "--name", "hostile").out.strip()
+    evil = "\x1b]0;owned\x07"
+    best = {"trial": 0, "epoch": 1, "value": 1.0, "params": {evil: evil}}
+    server.runs(
+        sweep_id, {"sweep_id": evil, "reason": evil, "best": best, "metric": {"name": evil, "goal": "minimize"}}
+    )
+    server.acts(sweep_id, Pause(), JobSeen(1, JobState.STOPPED))
+    for command in ("watch", "list", "show", "queue"):
+        said = tuneyard(*([command, sweep_id] if command in ("watch", "show") else [command]))
+        assert "\x1b" not in said.out + said.err
+    assert "\x1b" not in tuneyard("compare", sweep_id, "finished").out
 
 
 def test_what_is_not_there(tuneyard: Command) -> None:
@@ -294,59 +275,3 @@ def test_what_is_not_there(tuneyard: Command) -> None:
     assert said.code == 2
     assert "nothing-like-it" in said.err
     assert "Traceback" not in said.err
-
-
-def test_commands_that_need_a_server_say_so(tuneyard: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TUNEYARD_SERVER")
-    for command in (["queue"], ["cancel", "x"], ["token", "list"]):
-        said = tuneyard(*command)
-        assert said.code == 2
-        assert "tuneyard login URL" in said.err
-
-
-def test_sweep_ids_are_completed(server: Served, finished: str, tmp_path: Path) -> None:
-    """As bash asks: the words so far, and which of them is being typed."""
-    home = {"XDG_CONFIG_HOME": str(tmp_path), "TUNEYARD_HOME": str(tmp_path)}
-
-    def completed(words: str) -> list[str]:
-        asked = {"_TUNEYARD_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
-        command = [sys.executable, "-c", "import sys; from service.cli import main; sys.argv[0] = 'tuneyard'; main()"]
-        environment = {**os.environ, **home, **asked}
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout.split()
-
-    assert completed(f"tuneyard show --server {server.url} fin") == [finished]
-    assert completed(f"tuneyard show --server {server.url} zzz") == []
-    assert completed("tuneyard show --server http://127.0.0.1:9 fin") == []
-
-
-def test_login_and_contexts(tmp_path: Path, tuneyard: Command, server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TUNEYARD_SERVER")
-    with served(tmp_path / "guarded", "token") as guarded:
-        token = guarded.token("ada", {"default": Role.SUBMITTER})
-        monkeypatch.setattr(sys, "stdin", io.StringIO("ty_x_wrong\n"))
-        wrong = tuneyard("login", guarded.url, "--name", "lab")
-        assert wrong.code == 1
-        assert "wrong" not in wrong.out + wrong.err
-        assert contexts.load().known == {}
-        monkeypatch.setattr(sys, "stdin", io.StringIO(f"{token}\n"))
-        said = tuneyard("login", guarded.url, "--name", "lab")
-        assert said.code == 0
-        assert token not in said.out + said.err
-        assert said.out.startswith(f"ada on {guarded.url}, as context 'lab'")
-        made = tuneyard("token", "create", "laptop", "--days", "1")
-        assert made.out.startswith("ty_")
-        listed = tuneyard("token", "list").out
-        assert "laptop" in listed
-        assert made.out.strip() not in listed
-        assert tuneyard("token", "revoke", made.out.split("_")[1]).code == 0
-        assert "revoked" in tuneyard("token", "list").out
-    assert tuneyard("login", server.url, "--name", "open").code == 0
-    assert f"* open                 {server.url}" in tuneyard("context").out
-    assert tuneyard("context", "lab").out == f"commands are about {guarded.url}\n"
-    unreachable = tuneyard("list")
-    assert unreachable.code == 1
-    assert "no answer from" in unreachable.err
-    assert tuneyard("context", "local").code == 0
-    assert "there are no sweeps under" in tuneyard("list").out
-    assert tuneyard("context", "lab", "--remove").code == 0
-    assert tuneyard("context", "lab").code == 2
