@@ -29,7 +29,7 @@ from service.tuning.tune_worker import AttemptTrainable
 
 log: Final = logging.getLogger(__name__)
 _QUIET: Final[dict[str, Any]] = {"log_to_driver": False, "logging_level": logging.ERROR}
-MOST_SLOTS: Final = 1000
+MOST_SLOTS: Final = 256  # of one sweep that sets no limit of its own
 OBJECT_STORE_BYTES: Final = 256 * 2**20  # results and configurations only; data stays with the workers
 
 
@@ -154,7 +154,7 @@ def _slots(owner: Session, *, is_steered: bool) -> list[SlotResources]:
         raise BackendError(msg)
     asked = owner.spec.budget.max_concurrent_trials
     if is_steered:
-        return [SlotResources(i, bundle) for i in range(min(asked or MOST_SLOTS, MOST_SLOTS))]
+        return [SlotResources(i, bundle) for i in range(asked or MOST_SLOTS)]
     if asked is not None and asked > fits:
         owner.warnings.append(f"max_concurrent_trials is {asked}, but only {fits} trials fit at the same time")
     useful = owner.spec.budget.max_trials or fits

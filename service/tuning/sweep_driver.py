@@ -308,6 +308,14 @@ class Driver:
         self.state = finished.ending
         return OVER if finished.ending == "completed" else FAILED
 
+    def _obey(self) -> None:
+        """Do what is asked from outside, unless the sweep is another driver's by now."""
+        try:
+            if not self.has_lost:
+                self.steering.obey()
+        except SweepRunningError as error:
+            self.lose(error)
+
     def _note_tracking(self, is_delivered: bool) -> None:  # noqa: FBT001  # one answer, named at the call
         self.tracking = {"delivered": is_delivered, "lag": 0 if is_delivered else None}
 
@@ -323,8 +331,7 @@ class Driver:
                     if self.tracking["delivered"] is None:
                         self.tracking = {"delivered": None, "lag": tracker.lag(self.history.sequence)}
                     self.write_progress()
-                    if not self.has_lost:
-                        self.steering.obey()
+                    self._obey()
 
         self._say()
         thread = threading.Thread(target=loop, name="progress", daemon=True)
