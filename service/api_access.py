@@ -89,7 +89,7 @@ def _excess(caller: Caller, project: str, role: Role) -> Fault | None:
         own = caller.principal.roles.get(EVERY_PROJECT)
     else:
         own = caller.principal.role(project)
-        if own is not None and project not in caller.service.store.projects():
+        if own is not None and project not in caller.service.projects():
             return Fault("there is no such project", f"roles.{project}", given=str(role))
     if own is not None and own.covers(role):
         return None
@@ -106,6 +106,7 @@ def revoke_token(token_id: Id, caller: Asking) -> Response:
         raise not_found(msg)
     caller.note(None, token_id)
     caller.service.store.revoke_token(token_id)
+    caller.service.changed()
     return Response(status_code=204)
 
 
@@ -126,6 +127,7 @@ def create_project(body: CreateProject, caller: Asking) -> dict[str, Any]:
     """Make a project; making it again changes nothing."""
     caller.note(body.name, body.name)
     caller.service.store.add_project(body.name)
+    caller.service.changed()
     return {"name": body.name, "role": Role.ADMIN}
 
 
@@ -159,6 +161,7 @@ def set_quota(
     caller.note(name if kind == "project" else None, f"{kind}/{name}")
     quota = Quota(**body.model_dump())
     caller.service.store.set_quota(kind, name, quota)
+    caller.service.changed()
     caller.service.wake()
     return _quota(kind, name, quota)
 

@@ -176,7 +176,7 @@ class _Follower:
 
     async def messages(self, start: int) -> AsyncIterator[str]:
         at, shown, heard = start, None, time.monotonic()
-        while not self.caller.service.draining.is_set():
+        while True:
             standing, found, progress = await run_in_threadpool(self._look, at)
             for event in found:
                 at = event.number
@@ -190,6 +190,8 @@ class _Follower:
             if found or time.monotonic() - heard > HEARTBEAT_S:
                 heard = time.monotonic()
                 yield ": still here\n\n"
+            if self.caller.service.draining.is_set():
+                return
             await asyncio.sleep(POLL_S)
 
     def _look(self, at: int) -> tuple[str | None, list[EventRecord], dict[str, Any] | None]:
@@ -219,7 +221,7 @@ class _LogTail:
 
     async def messages(self, start: int) -> AsyncIterator[str]:
         at, heard = start, time.monotonic()
-        while not self.caller.service.draining.is_set():
+        while True:
             piece = await run_in_threadpool(self.read, at)
             at = piece["next_offset"]
             if piece["text"]:
@@ -231,6 +233,8 @@ class _LogTail:
             if time.monotonic() - heard > HEARTBEAT_S:
                 heard = time.monotonic()
                 yield ": still here\n\n"
+            if self.caller.service.draining.is_set():
+                return
             if not piece["text"]:
                 await asyncio.sleep(POLL_S)
 

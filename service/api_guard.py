@@ -130,7 +130,7 @@ class Caller:
     def project(self, name: str | None) -> str:
         """The project that is meant, where the caller may do there what the route does. ProblemError otherwise."""
         project = name or self.default_project
-        if self.principal.role(project) is None or project not in self.service.store.projects():
+        if self.principal.role(project) is None or project not in self.service.projects():
             msg = f"the project {project!r}"
             raise not_found(msg)
         self._check_role(project)
@@ -141,7 +141,7 @@ class Caller:
         """The projects that a list is about: the one that is named, else all that the caller may look into."""
         if name is None:
             return self.projects
-        if self.principal.role(name) is None or name not in self.service.store.projects():
+        if self.principal.role(name) is None or name not in self.service.projects():
             msg = f"the project {name!r}"
             raise not_found(msg)
         return frozenset((name,))

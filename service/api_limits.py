@@ -138,7 +138,7 @@ class Gate:
         authenticator = self._service.authenticator
         plain = {key.lower(): value for key, value in headers.items()}
         try:
-            if authenticator.is_open:
+            if authenticator.is_quick(plain):
                 return authenticator.authenticate(plain, address)
             return await run_in_threadpool(authenticator.authenticate, plain, address)
         except AuthError as error:

@@ -13,6 +13,8 @@ from typing import Final
 from cluster.backend import Backend
 from service.auth import Authenticator
 from service.notify_send import Network
+from service.records import Quota
+from service.remembered import Remembered
 from service.store import Store
 from service.sweep_views import Views
 
@@ -65,6 +67,28 @@ class Service:
     def views(self) -> Views:
         """What sweeps' folders tell."""
         return Views(self.home, self.backend)
+
+    @cached_property
+    def _projects(self) -> Remembered[None, frozenset[str]]:
+        return Remembered(lambda _: frozenset(self.store.projects()))
+
+    @cached_property
+    def _quotas(self) -> Remembered[None, Mapping[tuple[str, str], Quota]]:
+        return Remembered(lambda _: self.store.quotas())
+
+    def projects(self) -> frozenset[str]:
+        """All projects, as they were a moment ago."""
+        return self._projects(None)
+
+    def quotas(self) -> Mapping[tuple[str, str], Quota]:
+        """All quotas, as they were a moment ago."""
+        return self._quotas(None)
+
+    def changed(self) -> None:
+        """Tokens, projects or quotas are not what they were."""
+        self.authenticator.forget()
+        self._projects.forget()
+        self._quotas.forget()
 
     def close(self) -> None:
         """End what the interface has started; the store and the backend belong to whoever gave them."""

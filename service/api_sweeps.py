@@ -135,7 +135,7 @@ def _enqueue(
 
 
 def _allowance(caller: Caller, project: str) -> Allowance:
-    quotas, found = caller.service.store.quotas(), dict[str, Quota]()
+    quotas, found = caller.service.quotas(), dict[str, Quota]()
     for kind, name in (("user", caller.principal.user), ("project", project)):
         quota = quotas.get((kind, name)) or quotas.get((kind, "*"))
         if quota is not None:

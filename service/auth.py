@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from service.errors import TuneyardError
 from service.records import EVERY_PROJECT, Principal, Role, TokenRecord
+from service.remembered import Remembered
 
 if TYPE_CHECKING:
     from service.auth_oidc import OidcSettings
@@ -86,7 +87,8 @@ class Authenticator:
 
     def __init__(self, settings: AuthSettings, store: TokenStore, clock: Callable[[], float] = time.time) -> None:
         self.settings = settings
-        self._store, self._clock = store, clock
+        self._clock = clock
+        self._tokens = Remembered(store.token_by_hash)
         self._oidc = None
         if settings.oidc is not None:
             from service.auth_oidc import OidcVerifier
@@ -97,6 +99,15 @@ class Authenticator:
     def is_open(self) -> bool:
         """Whether everybody who reaches the service may do everything."""
         return self.settings.mode == "none"
+
+    def is_quick(self, headers: Mapping[str, str]) -> bool:
+        """Whether `authenticate` needs to ask nobody, so that it does not block."""
+        match = _TOKEN.match(headers.get("authorization", "")[len("bearer ") :])
+        return self.is_open or (match is not None and self._tokens.has(hash_of(match[2])))
+
+    def forget(self) -> None:
+        """Tokens have changed."""
+        self._tokens.forget()
 
     def authenticate(self, headers: Mapping[str, str], address: str) -> Principal:
         """Who asks; `headers` have lower-case names. AuthError where nobody is shown, or somebody who does not count.
@@ -128,7 +139,7 @@ class Authenticator:
 
     def _token(self, text: str) -> Principal:
         match = _TOKEN.match(text)
-        record = None if match is None else self._store.token_by_hash(hash_of(match[2]))
+        record = None if match is None else self._tokens(hash_of(match[2]))
         if match is None or record is None or not hmac.compare_digest(record.id, match[1]):
             msg = "the token is not known here; look at `tuneyard context`, or make one with `tuneyard token create`"
             raise AuthError(msg)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from service import spec_overrides
 from service.document import MAX_DEPTH, MAX_NODES, MAX_TEXT, Node, Place
-from service.errors import Fault, SpecError
+from service.errors import Fault, SpecError, SweepNotFoundError
 from service.records import Quota
 from service.spec import SweepSpec, canonical_tree
 from service.spec_faults import Faults
@@ -131,7 +131,7 @@ def _settle_sources(root: Node, allowance: Allowance, earlier: Callable[[str], s
         elif isinstance(text, str) and text not in ("auto", ""):
             try:
                 node.value = earlier(text)
-            except Exception as error:  # noqa: BLE001  # reported as a fault, with all the others
+            except SweepNotFoundError as error:
                 faults.add(steps, str(error))
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +37,21 @@ def messages(text: str) -> list[dict[str, Any]]:
     return found
 
 
-def soon(act: Any, seconds: float = 0.2) -> None:  # noqa: ANN401  # any function
-    timer = threading.Timer(seconds, act)
-    timer.daemon = True
-    timer.start()
+def on_look(monkeypatch: pytest.MonkeyPatch, place: object, name: str, acts: dict[int, Callable[[], object]]) -> None:
+    """Do something just before a stream looks for the n-th time, so that no test depends on time."""
+    look, count = getattr(place, name), itertools.count(1)
+
+    def looked(*given: Any, **named: Any) -> Any:  # noqa: ANN401  # whatever the real one takes
+        acts.get(next(count), lambda: None)()
+        return look(*given, **named)
+
+    monkeypatch.setattr(place, name, looked)
 
 
-def test_a_stream_ends_with_its_sweep(served: Served) -> None:
+def test_a_stream_ends_with_its_sweep(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep_id = served.submit()["id"]
     store = served.service.store
-    soon(lambda: store.act(sweep_id, None, Cancel(), by="somebody"))
+    on_look(monkeypatch, store, "events", {2: lambda: store.act(sweep_id, None, Cancel(), by="somebody")})
     answer = served.ask("viewer", "GET", f"/sweeps/{sweep_id}/events", headers=STREAM)
     assert answer.headers["content-type"].startswith("text/event-stream")
     found = messages(answer.text)
@@ -67,19 +74,22 @@ def test_whoever_was_cut_off_goes_on_where_they_were(served: Served) -> None:
         assert rest == (whole[cut + 1 :] if cut else whole)
 
 
-def test_progress_is_told_as_it_changes(served: Served) -> None:
+def test_progress_is_told_as_it_changes(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     record = served.submit()
     folder = write_sweep(served.service.home, record, [0.5])
     (folder / "progress.json").write_text(json.dumps({"epochs": 1}))
     store = served.service.store
-    soon(lambda: (folder / "progress.json").write_text(json.dumps({"epochs": 2})), 0.2)
-    soon(lambda: store.act(record["id"], None, Cancel(), by="somebody"), 0.5)
+    acts: dict[int, Callable[[], object]] = {
+        3: lambda: (folder / "progress.json").write_text(json.dumps({"epochs": 2})),
+        5: lambda: store.act(record["id"], None, Cancel(), by="somebody"),
+    }
+    on_look(monkeypatch, store, "events", acts)
     found = messages(served.ask("viewer", "GET", f"/sweeps/{record['id']}/events", headers=STREAM).text)
     assert [m["data"]["epochs"] for m in found if m["event"] == "progress"] == [1, 2]
     assert all("id" not in m for m in found if m["event"] == "progress")
 
 
-def test_a_log_is_followed_to_its_end(served: Served) -> None:
+def test_a_log_is_followed_to_its_end(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     record = served.submit()
     folder = write_sweep(served.service.home, record, [0.5])
     log = folder / "logs" / "driver.log"
@@ -90,8 +100,11 @@ def test_a_log_is_followed_to_its_end(served: Served) -> None:
         with log.open("a") as stream:
             stream.write("two\n")
 
-    soon(more, 0.2)
-    soon(lambda: store.act(record["id"], None, Cancel(), by="somebody"), 0.5)
+    acts: dict[int, Callable[[], object]] = {
+        3: more,
+        5: lambda: store.act(record["id"], None, Cancel(), by="somebody"),
+    }
+    on_look(monkeypatch, served.service.views, "log", acts)
     found = messages(served.ask("viewer", "GET", f"/sweeps/{record['id']}/logs", headers=STREAM).text)
     assert [m["data"]["text"] for m in found if m["event"] == "log"] == ["one\n", "two\n"]
     assert found[-1]["event"] == "end"
@@ -100,9 +113,9 @@ def test_a_log_is_followed_to_its_end(served: Served) -> None:
     assert [m["data"]["text"] for m in again if m["event"] == "log"] == ["two\n"]
 
 
-def test_draining_ends_streams_and_refuses_what_is_new(served: Served) -> None:
+def test_draining_ends_streams_and_refuses_what_is_new(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep_id = served.submit()["id"]
-    soon(served.service.draining.set)
+    on_look(monkeypatch, served.service.store, "events", {3: served.service.draining.set})
     found = messages(served.ask("viewer", "GET", f"/sweeps/{sweep_id}/events", headers=STREAM).text)
     assert [m["event"] for m in found] == ["submitted"]
     refused = served.ask("viewer", "GET", "/sweeps")
@@ -113,16 +126,17 @@ def test_draining_ends_streams_and_refuses_what_is_new(served: Served) -> None:
 
 def test_nobody_holds_more_streams_than_allowed(served: Served) -> None:
     sweep_id = served.submit()["id"]
-    statuses: list[int] = []
+    statuses: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def follow() -> None:
-        statuses.append(served.ask("viewer", "GET", f"/sweeps/{sweep_id}/events", headers=STREAM).status_code)
+        statuses.put(served.ask("viewer", "GET", f"/sweeps/{sweep_id}/events", headers=STREAM).status_code)
 
     threads = [threading.Thread(target=follow) for _ in range(3)]
     for thread in threads:
         thread.start()
-    soon(served.service.draining.set, 0.5)
+    assert statuses.get(timeout=60) == 429, "the other two stay open"
+    served.service.draining.set()
+    assert [statuses.get(timeout=60), statuses.get(timeout=60)] == [200, 200]
     for thread in threads:
-        thread.join(10)
-    assert sorted(statuses) == [200, 200, 429]
+        thread.join()
     assert served.app.state.streams.count == 0

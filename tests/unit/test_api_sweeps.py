@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from service.api_models import Details, Sweep
-from service.records import Quota
 from tests.serving import Served, serving, spec, write_sweep
 
 
@@ -123,12 +122,12 @@ def test_a_sweep_learns_only_from_sweeps_of_its_project(served: Served) -> None:
 
 
 def test_a_quota_that_can_never_be_met_is_told_at_once(served: Served) -> None:
-    served.service.store.set_quota("project", "default", Quota(cpus=2))
+    assert served.ask("operator", "PUT", "/quotas/project/default", json={"cpus": 2.0}).status_code == 200
     body = {**spec(), "resources": {"cpu": 4}}
     answer = served.ask("submitter", "POST", "/sweeps", json={"spec": body})
     assert answer.json()["faults"][0]["path"] == "resources.cpu"
     assert "the project default" in answer.json()["faults"][0]["message"]
-    served.service.store.set_quota("user", "*", Quota(running_sweeps=0))
+    assert served.ask("operator", "PUT", "/quotas/user/*", json={"running_sweeps": 0}).status_code == 200
     assert "may run nothing" in served.ask("submitter", "POST", "/sweeps", json={"spec": spec()}).text
 
 

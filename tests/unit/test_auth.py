@@ -19,6 +19,7 @@ from service import auth_oidc
 from service.auth import Authenticator, AuthError, AuthSettings, ProxySettings, issue
 from service.auth_oidc import OidcSettings
 from service.records import Role
+from service.remembered import Remembered
 from service.store import Store
 
 ISSUER = "https://id.example.org"
@@ -233,3 +234,15 @@ def test_only_the_trusted_proxy_says_who_asks(store: Store, address: str, is_tru
     assert (found.user, found.roles) == ("ada", {"default": Role.SUBMITTER, "other": Role.VIEWER})
     with pytest.raises(AuthError):
         authenticator.authenticate({"x-forwarded-user": "ada\r\nx: y"}, address)
+
+
+def test_what_is_remembered_is_forgotten_with_a_change_and_after_a_moment() -> None:
+    now, answers = [0.0], iter(range(100))
+    known: Remembered[str, int] = Remembered(lambda _: next(answers), clock=lambda: now[0])
+    assert [known("a"), known("a"), known("b")] == [0, 0, 1]
+    now[0] += 1.9
+    assert (known("a"), known.has("a")) == (0, True)
+    now[0] += 0.2
+    assert (known.has("a"), known("a")) == (False, 2)
+    known.forget()
+    assert known("a") == 3
