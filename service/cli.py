@@ -25,6 +25,7 @@ from service import (
     cli_submit,
     cli_token,
 )
+from service.cli_text import examples
 from service.errors import ContextError, SpecError, SweepNotFoundError, TuneyardError
 from service.settings import HOME_VARIABLE, use_data_dir
 
@@ -45,7 +46,9 @@ def _print_version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(
+    epilog=examples("tuneyard run sweep.yaml", "tuneyard login URL && tuneyard submit sweep.yaml --follow"),
+)
 def common_options(
     data_dir: Annotated[
         Path | None,
@@ -55,12 +58,7 @@ def common_options(
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    r"""Tune PyTorch Lightning models: one YAML file, one command, every trial in MLflow.
-
-    \b
-    Start with:   tuneyard run sweep.yaml
-    On a server:  tuneyard login URL && tuneyard submit sweep.yaml --follow
-    """
+    """Tune PyTorch Lightning models: one YAML file, one command, every trial in MLflow."""
     use_data_dir(data_dir)
 
 
