@@ -100,10 +100,10 @@ def ended(
 
 
 def shown_names(names: Iterable[str]) -> dict[str, str]:
-    """What each logged metric is called where it is shown: `test_acc` is `test/acc`, and nothing else is."""
-    found = {name: f"test/{name.removeprefix('test').lstrip('_/') or name}" for name in names}
+    """What each logged metric is called where it is shown: `test_acc` is `held_out_acc`, and nothing else is."""
+    found = {name: f"held_out_{name.removeprefix('test').lstrip('_/') or name}" for name in names}
     doubled = [short for short in found.values() if list(found.values()).count(short) > 1]
-    return {name: f"test/{name}" if short in doubled else short for name, short in found.items()}
+    return {name: f"held_out_{name}" if short in doubled else short for name, short in found.items()}
 
 
 @dataclass(frozen=True, slots=True)

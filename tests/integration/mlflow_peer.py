@@ -195,7 +195,7 @@ def stored_points(home: Path, children: dict[str, int]) -> list[tuple[int, str, 
     for run, key, step, at, value, is_nan in rows(
         home, "SELECT run_uuid, key, step, timestamp, value, is_nan FROM metrics"
     ):
-        if str(run) in children and not str(key).startswith(("best_", "test/")):
+        if str(run) in children and not str(key).startswith(("best_", "held_out_")):
             number = None if is_nan else float(str(value))
             found.append((children[str(run)], str(key), int(str(step)), int(str(at)), number))
     return found

@@ -155,7 +155,7 @@ def test_a_driver_killed_while_it_tests_the_winner_is_followed_by_one_that_tests
     assert {e.trial for e in ended} == {best}
     assert ended[-1].metrics == {"test_loss": history.trials[best].params["model.x"]}
     runs = active_runs(tmp_path, folder.name)
-    found = rows(tmp_path, "SELECT run_uuid, value FROM metrics WHERE key = 'test/loss'")
+    found = rows(tmp_path, "SELECT run_uuid, value FROM metrics WHERE key = 'held_out_loss'")
     assert sorted(runs[str(run)]["tuneyard.kind"] for run, _ in found) == ["sweep", "trial"]
     assert {value for _, value in found} == {ended[-1].metrics["test_loss"]}
 

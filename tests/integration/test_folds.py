@@ -89,9 +89,9 @@ def check_held_out(home: Path, folder: Path, winner: int, fits: list[int]) -> No
     mean = statistics.fmean(scored.values())
     told = json.loads((folder / "report" / "report.json").read_text())["held_out"]
     assert told["trial"] == winner
-    assert math.isclose({s["name"]: s["mean"] for s in told["scores"]}["test/acc"], mean, rel_tol=1e-4)
+    assert math.isclose({s["name"]: s["mean"] for s in told["scores"]}["held_out_acc"], mean, rel_tol=1e-4)
     runs = active_runs(home, folder.name)
-    found = rows(home, "SELECT run_uuid, value FROM metrics WHERE key = 'test/acc'")
+    found = rows(home, "SELECT run_uuid, value FROM metrics WHERE key = 'held_out_acc'")
     stored = sorted(
         (runs[str(run)].get("tuneyard.fit", runs[str(run)]["tuneyard.kind"]), float(str(v))) for run, v in found
     )

@@ -156,7 +156,7 @@ def _mlflow_is_exact(records: list[Record], server: Server) -> Iterator[str]:
     for run in living:
         for point in run.points:
             number = _fit_of(run.tags, is_raced=is_raced)
-            if number is not None and not point.key.startswith(("best_", "param/", "test/")):
+            if number is not None and not point.key.startswith(("best_", "param/", "held_out_")):
                 stored[number, point.key, point.step, point.timestamp_ms] += 1
     expected = Counter((t, key, step, at) for t, key, step, at, _ in expected_points(records))
     if stored != expected:
@@ -215,7 +215,7 @@ def _the_winner_is_tested_once(machine: Machine, records: list[Record], history:
     for run in living:
         number = _fit_of(run.tags, is_raced=is_raced)
         if number is not None or run.tags["tuneyard.kind"] == "sweep":
-            found.update((number, round(p.value, 9)) for p in run.points if p.key == "test/loss")
+            found.update((number, round(p.value, 9)) for p in run.points if p.key == "held_out_loss")
     expected: Counter[tuple[int | None, float]] = Counter((number, round(v, 9)) for number, v in scored.items())
     if scored:
         expected[None, round(math.fsum(scored.values()) / len(scored), 9)] += 1

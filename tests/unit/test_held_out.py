@@ -69,7 +69,7 @@ def test_the_winner_is_tested_once_the_search_is_over_and_the_record_can_be_repl
     assert results(tmp_path) == [HeldOutEnded(1, 2, "finished", {"test_loss": 0.5})]
     after = [(t.number, t.params, dict(t.curve), t.metrics) for t in sweep.history.trials], sweep.history.ranking()
     assert after == before
-    assert held_out_lines(held_out_of(sweep.history)) == ["  held out    test/loss 0.5"]
+    assert held_out_lines(held_out_of(sweep.history)) == ["  held out    held_out_loss 0.5"]
     decider = Decider(Closing(), Patient(), LIMITS, History(LOSS), tests=True)
     assert replay(read_ledger(tmp_path), decider).difference is None
 
@@ -167,15 +167,15 @@ def test_with_folds_all_complete_fits_of_the_winner_are_tested_and_keep_their_we
 def test_the_mean_of_several_fits_is_told_with_its_spread() -> None:
     tests = [HeldOut(n, 2, 3, metrics={"test_acc": value, "test/f1": 0.5}) for n, value in enumerate((0.8, 0.9))]
     found = scores([*tests, HeldOut(2, 2, 3, cause="it broke")])
-    assert found["test/acc"].mean == pytest.approx(0.85)
-    assert found["test/acc"].deviation == pytest.approx(0.0707106, rel=1e-4)
-    assert found["test/f1"].fits == 2
+    assert found["held_out_acc"].mean == pytest.approx(0.85)
+    assert found["held_out_acc"].deviation == pytest.approx(0.0707106, rel=1e-4)
+    assert found["held_out_f1"].fits == 2
     assert scores([]) == {}
 
 
 def test_metrics_are_shown_by_names_that_nothing_else_has() -> None:
     assert shown_names(["test_acc", "test/f1", "auc", "test"]) == {
-        "test_acc": "test/acc", "test/f1": "test/f1", "auc": "test/auc", "test": "test/test",
+        "test_acc": "held_out_acc", "test/f1": "held_out_f1", "auc": "held_out_auc", "test": "held_out_test",
     }  # fmt: skip
     assert len(set(shown_names(["test_acc", "acc", "test/acc"]).values())) == 3
 
@@ -209,5 +209,5 @@ def test_an_event_of_a_test_survives_the_ledger(tmp_path: Path) -> None:
     assert read["test_acc"] == float("inf")
     assert read["test_loss"] != read["test_loss"]
     assert held_out_lines(held_out_of(History.of(LOSS, read_ledger(tmp_path)))) == [
-        "  held out    test/loss not finite, test/acc not finite"
+        "  held out    held_out_loss not finite, held_out_acc not finite"
     ]
