@@ -86,8 +86,8 @@ def test_a_sweep_that_is_over_goes_on(tmp_path: Path, sections: dict[str, Any]) 
     assert all(points <= machine.server.runs[name].points for name, points in before.items())
     assert (parent(machine).status, parent(machine).tags["tuneyard.state"]) == ("FINISHED", "completed")
     assert parent(machine).tags["tuneyard.max_trials"] == "9"
-    assert len({p.value for p in parent(machine).points if p.key == "test/loss"}) == len(
-        [p for p in parent(machine).points if p.key == "test/loss"]
+    assert len({p.value for p in parent(machine).points if p.key == "held_out_loss"}) == len(
+        [p for p in parent(machine).points if p.key == "held_out_loss"]
     )
     assert replay_folder(machine.folder).difference is None
     assert recorded_spec(records).budget.max_trials == 9
