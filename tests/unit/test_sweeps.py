@@ -71,3 +71,14 @@ def test_progress_that_cannot_be_read_counts_as_none(home: Path) -> None:
     assert sweep.progress() is None
     sweep.write_progress({"state": "running"})
     assert sweep.progress() == {"state": "running"}
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"colour": "red"}'])
+def test_a_damaged_job_is_told_of_and_hides_no_other_sweep(home: Path, content: str) -> None:
+    make(home, "good-20261101-000001", "good", 100)
+    bad = make(home, "bad-20261102-000002", "bad", 200)
+    (bad.folder / "sweep.json").write_text(content)
+    assert sweeps.find(home, "good").id == "good-20261101-000001"
+    assert sweeps.find(home, "bad").id == bad.id
+    with pytest.raises(SweepNotFoundError, match="is damaged"):
+        bad.spec()
