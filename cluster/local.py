@@ -168,10 +168,16 @@ class LocalBackend:
         return self._folder / job_id
 
     def _record(self, job_id: str) -> dict[str, Any] | None:
+        path = self._job_folder(job_id) / "job.json"
         try:
-            record: dict[str, Any] = json.loads((self._job_folder(job_id) / "job.json").read_text())
+            record = json.loads(path.read_bytes())
         except FileNotFoundError:
             return None
+        except ValueError:
+            record = None
+        if not (isinstance(record, dict) and {"attempt", "pid", "mark"} <= record.keys()):
+            msg = f"{path} is damaged, so nobody knows whether the job runs: delete it once no process of {job_id} does"
+            raise JobError(msg)
         return record
 
     def _known(self, job_id: str) -> dict[str, Any]:

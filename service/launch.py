@@ -104,17 +104,24 @@ def is_running(home: Path, sweep: Sweep) -> bool:
 
 def job_status(home: Path, sweep: Sweep) -> JobStatus | None:
     """The status of the sweep's newest driver; None where none was ever started here."""
-    try:
-        return backend(home).status(sweep.id)
-    except UnknownJobError:
-        return None
+    with _plain_errors():
+        try:
+            return backend(home).status(sweep.id)
+        except UnknownJobError:
+            return None
 
 
 def state(home: Path, sweep: Sweep) -> str:
-    """One word: starting, running, paused, completed, failed, or interrupted where the driver died without a word."""
+    """One word: starting, running, paused, completed, failed, interrupted, or unreadable.
+
+    A driver that died without a word leaves an interrupted sweep, a damaged record of its job an unreadable one.
+    """
     said = str((sweep.progress() or {}).get("state", "starting"))
-    if said in FINAL_STATES or is_running(home, sweep):
-        return said
+    try:
+        if said in FINAL_STATES or is_running(home, sweep):
+            return said
+    except BackendError:
+        return "unreadable"
     return said if said in ENDED_STATES else "interrupted"
 
 

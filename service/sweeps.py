@@ -38,8 +38,11 @@ class Sweep:
 
     @property
     def name(self) -> str:
-        """The name in the sweep file."""
-        return str(self.spec().get("name", self.id[:-_SUFFIX]))
+        """The name in the sweep file; where that cannot be read any more, the one that the id begins with."""
+        try:
+            return str(self.spec().get("name", self.id[:-_SUFFIX]))
+        except SweepNotFoundError:
+            return self.id[:-_SUFFIX]
 
     @property
     def created_at(self) -> float:

@@ -81,7 +81,21 @@ def early_rungs(
     early = [epoch for epoch in epochs if epoch < last]
     judge = _Judge(history, tuple(rungs), (*early, last), factor)
     looks = [look for look in map(judge.look, early) if look.trials]
-    return EarlyRungs(factor, judge.winner, last, tuple(looks), *_advice(looks, rungs, has_grace=has_grace))
+    advice, no_advice = _advice(looks, rungs, has_grace=has_grace) or ("", _why_unknown(history, epochs))
+    return EarlyRungs(factor, judge.winner, last, tuple(looks), advice, no_advice)
+
+
+def _why_unknown(history: History, epochs: Sequence[int]) -> str:
+    """Why there is nothing to judge early stopping by."""
+    if len(epochs) == 1:
+        return "trials of one epoch cannot be stopped early"
+    first, again = (sum(_has(t, epoch) for t in history.trials) for epoch in epochs[:2])
+    if first >= FEWEST_TRIALS and again >= FEWEST_AGAIN:
+        return "too little to advise on early stopping: the results of the trials do not put them in an order yet"
+    return (
+        f"too few trials to advise on early stopping: {first} came to epoch {epochs[0]} and {again} of them to epoch "
+        f"{epochs[1]}; {FEWEST_TRIALS} and {FEWEST_AGAIN} are needed"
+    )
 
 
 class _Judge:
@@ -143,17 +157,12 @@ def _has(trial: Trial, epoch: int) -> bool:
     return seen is not None and seen.is_finite
 
 
-def _advice(looks: Sequence[Look], rungs: Sequence[int], *, has_grace: bool) -> tuple[str, str]:
-    """(advice, why there is none)."""
+def _advice(looks: Sequence[Look], rungs: Sequence[int], *, has_grace: bool) -> tuple[str, str] | None:
+    """(advice, why there is none); None where too little is known to say either."""
     grace = rungs[0]
     known = [x for x in looks if x.trials >= FEWEST_TRIALS and x.risk is not None and x.risk.trials >= FEWEST_AGAIN]
     if not known:
-        most = max((look.trials for look in looks), default=0)
-        again = max((look.risk.trials for look in looks if look.risk), default=0)
-        return "", (
-            f"too few trials to advise on early stopping: {most} came to an early epoch and {again} of them to a later "
-            f"one; {FEWEST_TRIALS} and {FEWEST_AGAIN} are needed"
-        )
+        return None
     if len(rungs) > 1 and not has_grace:
         return "", "this scheduler has no grace_epochs to advise on"
     safe = next((look for look in known if _is_safe(look)), None)

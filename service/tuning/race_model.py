@@ -191,7 +191,7 @@ class _Model:
         middles = self.expected[kept]
         lowest, widest = middles.min(), deviations.max()
         grid = np.linspace(lowest - 6 * widest, lowest + 6 * widest, GRID)[:, None]
-        places = (grid - middles) / deviations
+        places = np.clip((grid - middles) / deviations, -1e150, 1e150)  # their squares stay numbers
         densities = np.exp(-0.5 * places**2) / deviations
         above = np.log(np.maximum(ndtr(-places), 1e-300))
         shares = (densities * np.exp(above.sum(axis=1, keepdims=True) - above)).sum(axis=0)

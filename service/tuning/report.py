@@ -47,6 +47,7 @@ def build_report(
     """
     story = Story.of(spec.objectives, records)
     history, rungs = story.history, rungs_of(spec)
+    configurations = configurations_of(history)
     return {
         "schema_version": SCHEMA_VERSION,
         "sweep": _sweep(story, spec, ended or history.ended, rungs),
@@ -58,7 +59,7 @@ def build_report(
         "best": _best(history),
         "best_so_far": best_so_far(story),
         "rungs": findings.rung_survival(history, rungs),
-        **insight(configurations_of(history), spec, rungs),
+        **insight(configurations, spec, rungs),
         "pareto": findings.pareto_front(history),
         "wishes": findings.wishes(history),
         "hypervolume": hypervolume_so_far(story),
@@ -68,7 +69,7 @@ def build_report(
         "endings": dict(Counter(str(t.status) for t in history.trials if t.repeats is None)),
         "cost": findings.cost(history, spec),
         "budget": findings.budget_use(history, spec),
-        "outlook": findings.outlook(history, spec),
+        "outlook": findings.outlook(configurations, spec),
         "warnings": list(warnings),
     }
 

@@ -10,6 +10,7 @@ from typing import Any
 from service.space import Choice, Constant
 from service.spec import SweepSpec
 from service.tuning.assembly import outlook_of
+from service.tuning.first_fits import configurations_of
 from service.tuning.history import History, Status
 from service.tuning.report_trials import rounded
 from service.tuning.stopping import best_name, plateau
@@ -126,9 +127,8 @@ def budget_use(history: History, spec: SweepSpec) -> list[dict[str, Any]]:
     limits = {name: getattr(spec.budget, name) for name in used}
     found = [{"name": name, "limit": limit, "used": used[name]} for name, limit in limits.items() if limit is not None]
     if spec.budget.plateau is not None:
-        found.append(
-            {"name": "plateau.trials", "limit": spec.budget.plateau.trials, "used": _since_better(history, spec)}
-        )
+        flat = _since_better(configurations_of(history), spec)
+        found.append({"name": "plateau.trials", "limit": spec.budget.plateau.trials, "used": flat})
     return found
 
 

@@ -42,9 +42,12 @@ def write_job(folder: Path, job: Job) -> None:
 
 
 def read_job(folder: Path) -> Job:
-    """The job of the sweep stored in `folder`; SweepNotFoundError if there is none."""
+    """The job of the sweep stored in `folder`; SweepNotFoundError if there is none that can be read."""
     try:
         return Job(**json.loads((folder / JOB_FILE).read_bytes()))
     except FileNotFoundError:
         msg = f"{folder} holds no sweep; `tuneyard list` shows those that exist"
+        raise SweepNotFoundError(msg) from None
+    except (ValueError, TypeError):
+        msg = f"{folder / JOB_FILE} is damaged, or another version wrote it: restore it from a backup"
         raise SweepNotFoundError(msg) from None

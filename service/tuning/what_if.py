@@ -126,18 +126,24 @@ def what_if(recorded: Recorded, other: SweepSpec, workers: int | None = None) ->
     """The recorded sweep, the same played again, and `other` played, which differs in its searcher or scheduler.
 
     `workers` are as many as the record ever had at the same time where None. LedgerError where the record cannot tell,
-    as with a scheduler that makes up configurations of its own.
+    as with a scheduler that makes up values of its own.
     """
     count = workers or recorded.most_at_once
     objective = recorded.spec.objectives.objectives[0]
+    decider = _decider(recorded, other)
+    if _changes_params(decider):
+        msg = (
+            f"{other.scheduler.name} changes a trial's values as it goes, and no recorded curve is that of the values "
+            "that it would make up: choose another scheduler"
+        )
+        raise LedgerError(msg)
     courses, notes = [recorded.course()], list(_left_out(recorded))
     listed = _Listed(recorded.curves)
+    own = _decider(recorded, recorded.spec)
     if recorded.has_changing_params:
         notes.append("trials changed their values while they trained: a curve is that of its trial, not of its values")
-    else:
-        own = _decider(recorded, recorded.spec)
+    if not _changes_params(own):
         courses.append(_played("the same, simulated", recorded, own, listed, count))
-    decider = _decider(recorded, other)
     if recorded.spec.search == other.search:
         courses.append(_played(_name(other), recorded, decider, listed, count))
         notes.append(f"trials come in their recorded order: under other results {other.search.name} may propose others")
@@ -151,6 +157,10 @@ def what_if(recorded: Recorded, other: SweepSpec, workers: int | None = None) ->
         if other.search.warm_start:
             notes.append(f"{other.search.name} was asked without what the earlier sweeps of search.warm_start suggest")
     return WhatIf(objective.name, objective.goal, count, tuple(courses), (*notes, *_made_up(courses)))
+
+
+def _changes_params(decider: Decider) -> bool:
+    return bool(getattr(decider.scheduler, "changes_params", False))
 
 
 def _name(spec: SweepSpec) -> str:

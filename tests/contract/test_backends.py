@@ -263,6 +263,18 @@ def test_a_recycled_process_number_is_not_the_job(tmp_path: Path) -> None:
     assert backend.stop("job").state == JobState.FAILED
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"attempt": 1}', "\udcff"])
+def test_a_damaged_record_is_told_of_and_nothing_is_started_beside_it(tmp_path: Path, content: str) -> None:
+    backend = importlib.import_module("cluster.local").build(str(tmp_path))
+    backend.submit(python("pass"))
+    finish(backend)
+    (tmp_path / "job" / "job.json").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(JobError, match="is damaged"):
+        backend.status("job")
+    with pytest.raises(JobError, match="is damaged"):
+        backend.submit(python("pass"))
+
+
 def test_a_job_that_was_killed_is_started_again(connect: Callable[[], Backend], tmp_path: Path) -> None:
     connect().submit(killed_until_third(tmp_path, restarts=2))
     wait_until(lambda: connect().status("job").state.is_over)

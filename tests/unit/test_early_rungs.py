@@ -181,3 +181,13 @@ def test_where_rungs_are_many_only_a_few_epochs_are_compared() -> None:
     assert epochs_to_compare(range(1, 101), 3) == (1, 3, 9, 27, 81, 100)
     assert epochs_to_compare((4, 16, 50), 4) == (1, 4, 16, 50)
     assert epochs_to_compare((27,), 3) == (1, 3, 9, 27)
+
+
+def test_why_there_is_no_advice_counts_the_trials_that_came_there() -> None:
+    curves = [{1: 0.1, 3: 0.1, 9: 0.1}, {1: 0.2, 3: 0.2}, *({1: float(i)} for i in range(10))]
+    few = early_rungs(_history(curves), RUNGS)
+    assert "12 came to epoch 1 and 2 of them to epoch 3; 20 and 10 are needed" in few.no_advice
+    whole = early_rungs(_history([{1: 0.1}] * 3, last=1), (1,))
+    assert whole.no_advice == "trials of one epoch cannot be stopped early"
+    alike = early_rungs(_history([{1: 0.5, 3: 0.5, 9: 0.5}] * 20), RUNGS)
+    assert alike.no_advice.startswith("too little to advise")

@@ -66,6 +66,29 @@ def report(spec: SweepSpec, records: list[Record]) -> dict[str, Any]:
     return build_report(records, spec)
 
 
+def test_the_report_expects_what_the_sweep_did_and_counts_configurations_for_the_plateau(
+    spec: SweepSpec, records: list[Record], history: History
+) -> None:
+    asked = SweepSpec.from_dict({**spec.to_dict(), "budget": {"max_trials": 12, "plateau": {"trials": 100}}})
+    report = build_report(records, asked)
+    expected = build(spec, history, {}).decider.expected_gain()
+    assert expected is not None
+    assert report["outlook"]["expected_improvement"] == pytest.approx(expected, rel=1e-4)
+    assert next(b["used"] for b in report["budget"] if b["name"] == "plateau.trials") < 12 < len(history.trials)
+
+
+def test_a_race_of_one_configuration_that_bayes_was_asked_for_has_a_report() -> None:
+    data = {"parameters": {"x0": 0.5}, "search": {"name": "bayes"}, "evaluation": {"seeds": 3}}
+    spec = SweepSpec.from_dict({**parse_sweep(SWEEP, file="sweep.yaml", root=Path()).to_dict(), **data})
+    decider = build(spec, history_of(spec, []), {}).decider
+    assert decider.race is not None
+    curves = Curves(lambda p, e: {"score": p["seed"] - 1 / e})
+    parts = decider.history.objectives, decider.searcher, decider.scheduler, curves
+    run = Simulation(*parts, max_trials=2, race=decider.race.plan)
+    assert len(run.run().trials) == 3
+    assert build_report(run.records, spec)["outlook"]["expected_improvement"] is None
+
+
 def test_the_report_has_means_errors_and_chances(report: dict[str, Any], history: History) -> None:
     race = report["race"]
     assert json.loads(json.dumps(report, allow_nan=False)) == report

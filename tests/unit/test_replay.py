@@ -228,8 +228,18 @@ def test_another_searcher_chooses_among_what_was_tried() -> None:
 
 
 def test_a_scheduler_that_makes_up_configurations_cannot_be_played() -> None:
-    with pytest.raises(LedgerError, match="the record cannot say how that would have gone"):
+    with pytest.raises(LedgerError, match="pbt changes a trial's values as it goes"):
         other(spec_of(), scheduler={"name": "pbt", "max_epochs": 9})
+
+
+def test_a_record_of_such_a_scheduler_that_changed_no_value_yet_is_played_without_it() -> None:
+    spec = spec_of(scheduler={"name": "pbt", "max_epochs": 9, "population_size": 4})
+    records = played(spec)
+    place = next(i for i, r in enumerate(records) if isinstance(r.event, AttemptStarted) and r.event.attempt > 1)
+    recorded = Recorded(records[:place], spec, {})
+    assert not recorded.has_changing_params
+    found = what_if(recorded, spec_of(scheduler={"name": "fifo", "max_epochs": 9}))
+    assert [course.name for course in found.courses] == ["recorded", "random with fifo"]
 
 
 def test_a_record_in_which_values_changed_is_played_with_a_warning() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from service import sweeps
 from service.errors import SweepNotFoundError
+from service.overview import rows
 from service.sweeps import Sweep
 from service.tuning.sweep_folder import Job
 
@@ -71,3 +72,22 @@ def test_progress_that_cannot_be_read_counts_as_none(home: Path) -> None:
     assert sweep.progress() is None
     sweep.write_progress({"state": "running"})
     assert sweep.progress() == {"state": "running"}
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"colour": "red"}'])
+def test_a_damaged_job_is_told_of_and_hides_no_other_sweep(home: Path, content: str) -> None:
+    make(home, "good-20261101-000001", "good", 100)
+    bad = make(home, "bad-20261102-000002", "bad", 200)
+    (bad.folder / "sweep.json").write_text(content)
+    assert sweeps.find(home, "good").id == "good-20261101-000001"
+    assert sweeps.find(home, "bad").id == bad.id
+    with pytest.raises(SweepNotFoundError, match="is damaged"):
+        bad.spec()
+
+
+def test_a_damaged_record_of_a_job_hides_no_sweep_from_the_list(home: Path) -> None:
+    make(home, "good-20261101-000001", "good", 100)
+    bad = make(home, "bad-20261102-000002", "bad", 200)
+    bad.write_progress({"state": "running"})
+    (bad.folder / "job.json").write_text("{")
+    assert {row["name"]: row["state"] for row in rows(home)} == {"good": "interrupted", "bad": "unreadable"}
