@@ -200,9 +200,7 @@ def check(outcome: Outcome, team: Team) -> None:
         assert kinds["queued"] <= kinds["preempted"], name  # it may have been about to end
         assert kinds["started"] == 1 + kinds["queued"], name
         assert pauses(team.home, outcome.sweeps[name]) == kinds["queued"], name
-    asked, served = outcome.at("urgent", "submitted"), outcome.at("urgent", "started")
-    placed = [event for events in outcome.told.values() for event in events if event.kind == "started"]
-    assert [event.sweep_id for event in placed if asked < event.at < served] == []
+    assert outcome.witness.placed_before("urgent") == set()
     check_mlflow(team.home, list(outcome.sweeps.values()))
 
 

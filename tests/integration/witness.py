@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import Counter
@@ -31,6 +32,7 @@ class Witness:
         self.looks, self.blind = 0, 0
         self.breaches: list[str] = []
         self.most: Counter[str] = Counter()
+        self._placed: list[tuple[frozenset[str], frozenset[str]]] = []  # by look: who is known, and who has a place
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -53,11 +55,22 @@ class Witness:
     def judge(self, sweeps: Sequence[SweepSummary]) -> None:
         """Hold one look against the quotas and the cluster."""
         placed = [sweep for sweep in sweeps if sweep.state.is_placed]
+        self._placed.append((frozenset(s.name for s in sweeps), frozenset(s.name for s in placed)))
         for user, quota in self._quotas.items():
             his = [sweep for sweep in placed if sweep.owner == user]
             self._compare(f"sweeps of {user}", len(his), quota.running_sweeps)
             self._compare(f"trials of {user}", sum(sweep.concurrency for sweep in his), quota.concurrent_trials)
         self._compare("trials", sum(sweep.concurrency for sweep in placed), self._cpus)
+
+    def placed_before(self, name: str) -> set[str]:
+        """Who got a place while the sweep `name` waited for its first one."""
+        found: set[str] = set()
+        for (_, before), (known, after) in itertools.pairwise(self._placed):
+            if name in after:
+                break
+            if name in known:
+                found |= after - before
+        return found
 
     def _compare(self, what: str, count: int, limit: int | None) -> None:
         self.most[what] = max(self.most[what], count)
