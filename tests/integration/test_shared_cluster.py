@@ -143,23 +143,25 @@ class Outcome:
 
 def five_sweeps(team: Team, trials: int, epochs: int, kill_s: float | None) -> Outcome:
     """Four sweeps of two people, then an urgent one while all places are taken, until all five are over."""
-    long, short = ([f"budget.max_trials={n}", f"scheduler.max_epochs={epochs}"] for n in (trials, trials // 2))
     began = time.monotonic()
 
     def look() -> list[SweepSummary]:
         return list(team.sweeps().values())
 
+    def submit(name: str, recipe: str, count: int, priority: int = 0) -> str:
+        user = "ada" if name.startswith("ada") else "bob"
+        size = (f"budget.max_trials={count}", f"scheduler.max_epochs={epochs}")
+        return team.submit(user, recipe, [*size, f"name={name}"], priority)
+
     with Witness(look, dict.fromkeys(USERS, QUOTA), RAYLETS) as witness, killing(team.services, kill_s) as kills:
-        sweeps = {}
-        for user, name, recipe in (
-            ("ada", "ada-one", "digits"),
-            ("ada", "ada-two", "tabular"),
-            ("ada", "ada-three", "digits"),
-            ("bob", "bob-one", "tabular"),
-        ):
-            sweeps[name] = team.submit(user, recipe, [*long, f"name={name}"])
-        await_states(team, lambda found: sum(is_training(sweep) for sweep in found.values()) == RAYLETS)
-        sweeps["urgent"] = team.submit("bob", "digits", [*short, "name=urgent"], priority=10)
+        sweeps = {
+            "ada-one": submit("ada-one", "digits", trials),
+            "ada-two": submit("ada-two", "tabular", trials),
+            "ada-three": submit("ada-three", "digits", trials),
+            "bob-one": submit("bob-one", "tabular", 3 * trials),  # still at work when a service comes back
+        }
+        await_states(team, lambda found: is_training(found["bob-one"]) and granted(found) == RAYLETS)
+        sweeps["urgent"] = submit("urgent", "digits", trials // 2, priority=10)
         await_states(team, lambda found: all(sweep.state.is_over for sweep in found.values()))
     seconds = time.monotonic() - began
     told = {name: team.events(sweep_id) for name, sweep_id in sweeps.items()}
@@ -168,6 +170,10 @@ def five_sweeps(team: Team, trials: int, epochs: int, kill_s: float | None) -> O
 
 def is_training(sweep: SweepSummary) -> bool:
     return sweep.state is State.RUNNING and sweep.progress.get("epochs", 0) >= 1
+
+
+def granted(sweeps: dict[str, SweepSummary]) -> int:
+    return sum(sweep.concurrency for sweep in sweeps.values())
 
 
 def await_states(team: Team, condition: Callable[[dict[str, SweepSummary]], bool]) -> None:
@@ -182,6 +188,7 @@ def await_states(team: Team, condition: Callable[[dict[str, SweepSummary]], bool
         if condition(found):
             return
         assert time.monotonic() < deadline, line
+        assert not found["bob-one"].state.is_over or "urgent" in found, line
         time.sleep(0.3)
 
 
