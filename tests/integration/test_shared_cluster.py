@@ -105,12 +105,12 @@ def team(home: Path, cluster: Raylets, database: str | None) -> Iterator[Team]:
 
 @contextlib.contextmanager
 def killing(services: Sequence[Served], every_s: float | None) -> Iterator[list[float]]:
-    """Kill -9 the services in turn, each `every_s` seconds one, and start them again; yields when it was done."""
-    stop, kills = threading.Event(), list[float]()
+    """Kill -9 the services in turn, one each `every_s` seconds, and start them again; yields when it was done."""
+    stop, kills, began = threading.Event(), list[float](), time.monotonic()
 
     def run() -> None:
-        for victim in itertools.cycle(services):
-            if stop.wait(every_s):
+        for number, victim in enumerate(itertools.cycle(services), 1):
+            if stop.wait(max(0.0, began + number * (every_s or 0.0) - time.monotonic())):
                 return
             victim.stop(signal.SIGKILL)
             kills.append(time.time())
