@@ -116,7 +116,8 @@ class Controller:
         plan = allot(list(sweeps.values()), capacity, self.store.quotas(), self.store.usage(), self._now)
         for sweep_id, reason in plan.preempt.items():
             self._act(sweeps, sweeps[sweep_id], Preempted(reason))
-        for sweep_id, concurrency in plan.grants.items():
+        # first those who shrink: not even between two writes is more given out than there is
+        for sweep_id, concurrency in sorted(plan.grants.items(), key=lambda g: g[1] > sweeps[g[0]].concurrency):
             is_new = sweep_id in plan.place
             self._act(sweeps, sweeps[sweep_id], Placed(concurrency) if is_new else Rebalanced(concurrency))
 

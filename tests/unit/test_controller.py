@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cluster.backend import JobState
 from service import ending, lifecycle
 from service.errors import SweepNotFoundError
-from service.records import Quota, State
+from service.lifecycle import Prioritise
+from service.records import Quota, State, SweepRecord
 from service.sweeps import Sweep
 from service.tuning.control import Control, read_control
 from tests.controlled import World
+
+USERS = ("ada", "bob")
 
 
 @pytest.fixture
@@ -206,6 +210,30 @@ def test_quotas_hold(world: World) -> None:
     first, second, other = world.submit(), world.submit(), world.submit("bob")
     world.passes(3)
     assert [world[s].state for s in (first, second, other)] == [State.RUNNING, State.QUEUED, State.RUNNING]
+
+
+def test_no_more_is_given_out_than_there_is_not_even_for_a_moment(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (world.submit(user, budget={"max_trials": 99, "max_concurrent_trials": 3}) for user in USERS)
+    world.passes(3)
+    assert [world[s].concurrency for s in (first, second)] == [2, 2]
+    given, act = list[int](), world.store.act
+
+    def watched(*arguments: Any, **named: Any) -> SweepRecord:  # noqa: ANN401  # of the real one
+        record = act(*arguments, **named)
+        given.append(world[first].concurrency + world[second].concurrency)
+        return record
+
+    for urgent in (first, second):
+        world.act(urgent, Prioritise(5))
+        with monkeypatch.context() as patch:
+            patch.setattr(world.store, "act", watched)
+            world.passes(2)
+        assert world[urgent].concurrency == 3
+        world.act(urgent, Prioritise(0))
+        world.passes(2)
+    assert max(given) == 4
 
 
 def test_more_trials_are_told_to_the_driver_that_goes_on(world: World) -> None:
