@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
@@ -96,8 +96,9 @@ class Service:
         self.views.close()
 
 
+@cache
 def own_version() -> str:
-    """Tuneyard's version, as installed."""
+    """Tuneyard's version, as installed when it was first asked for: no request opens files to answer this."""
     try:
         return version("tuneyard")
     except PackageNotFoundError:
