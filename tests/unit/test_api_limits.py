@@ -141,8 +141,9 @@ def test_metrics_count_requests_by_route_and_sweeps_by_state(served: Served) -> 
 
 
 FOOTPRINT = """
-import resource, sys, tempfile
+import sys, tempfile
 from pathlib import Path
+import psutil
 from tests.serving import serving
 with serving(Path(tempfile.mkdtemp())) as served:
     for _ in range(50):
@@ -150,7 +151,7 @@ with serving(Path(tempfile.mkdtemp())) as served:
     for path in ("/sweeps?limit=1000", f"/sweeps/{sweep_id}", f"/sweeps/{sweep_id}/trials", "/queue", "/cluster"):
         assert served.ask("operator", "GET", path).status_code == 200
 heavy = {"ray", "torch", "mlflow", "numpy", "scipy", "sklearn", "pytorch_lightning"} & set(sys.modules)
-print(sorted(heavy), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(sorted(heavy), psutil.Process().memory_info().rss // 2**20)
 """
 
 
