@@ -86,8 +86,8 @@ class TestSubmission:
         keys, copies = 100, 8
         with ThreadPoolExecutor(16) as pool:
             made = pool.map(
-                lambda n: store.create_sweep(new(f"s{n % keys}"), key=f"k{n % keys}", body_digest=str(n % keys)),
-                range(keys * copies),
+                lambda n: store.create_sweep(new(f"s{n}"), key=f"k{n}", body_digest=str(n)),
+                [n // copies for n in range(keys * copies)],  # those of one key beside one another
             )
             answers = list(made)
         assert len({record.id for record, _ in answers}) == sum(was_created for _, was_created in answers) == keys
