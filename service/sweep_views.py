@@ -17,7 +17,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from cluster.backend import Backend, JobError, UnknownJobError
 from service.errors import TuneyardError
@@ -25,6 +25,7 @@ from service.records import SweepRecord
 from service.settings import python_path
 from service.sighting import newest_word
 from service.sweeps import sweeps_folder
+from service.tuning.confined import NotOursError, open_in, read_in
 
 TIMEOUT_S: Final = 60.0
 IDLE_S: Final = 120.0
@@ -74,14 +75,13 @@ class Views:
         return found
 
     def report(self, record: SweepRecord, name: str) -> bytes | None:
-        """A file of the sweep's report: as left at its end, or written now. None while no trial has reported."""
-        path = self._folder(record) / "report" / name
-        is_whole = record.state.is_over and path.exists()
-        if not is_whole and (self._folder(record) / "ledger").exists():
-            self._ask(record, {"what": "report"})
-        with suppress(FileNotFoundError):
-            return path.read_bytes()
-        return None
+        """A file of the sweep's report: as left at its end, or made now. None while no trial has reported."""
+        name = f"report/{name}"
+        if record.state.is_over:
+            with suppress(FileNotFoundError, NotOursError):
+                return read_in(self._folder(record), name)
+        found: str | None = self._ask(record, {"what": "report", "name": name})
+        return None if found is None else found.encode()
 
     def log(self, record: SweepRecord, trial: int | None, *, offset: int, limit: int) -> Chunk | None:
         """A piece of the driver's log, or of a trial's; None where there is none. A negative `offset` is from the end.
@@ -89,8 +89,13 @@ class Views:
         Pieces end between characters, so that they can be put together again.
         """
         name = _DRIVER_LOG if trial is None else f"logs/trial-{trial}.log"
-        with suppress(FileNotFoundError, NotADirectoryError):
-            return _chunk(self._folder(record) / name, offset, min(limit, MAX_CHUNK_BYTES))
+        try:
+            with open_in(self._folder(record), name) as stream:
+                return _chunk(stream, offset, min(limit, MAX_CHUNK_BYTES))
+        except NotOursError:
+            return None
+        except FileNotFoundError:
+            pass
         if trial is not None or self._backend is None or record.attempt == 0:
             return None
         with suppress(UnknownJobError, JobError):
@@ -111,12 +116,11 @@ class Views:
         return said.get("answer")
 
 
-def _chunk(path: Path, offset: int, limit: int) -> Chunk:
-    with path.open("rb") as stream:
-        end = stream.seek(0, 2)
-        start = max(0, end + offset) if offset < 0 else min(offset, end)
-        stream.seek(start)
-        data = stream.read(max(_LONGEST_CHARACTER, limit))
+def _chunk(stream: BinaryIO, offset: int, limit: int) -> Chunk:
+    end = stream.seek(0, 2)
+    start = max(0, end + offset) if offset < 0 else min(offset, end)
+    stream.seek(start)
+    data = stream.read(max(_LONGEST_CHARACTER, limit))
     reaches_end = start + len(data) >= end
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     text = decoder.decode(data, final=reaches_end)
