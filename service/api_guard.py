@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Annotated, Any, Final, NoReturn
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
+from starlette.types import Scope
 
 from service.api_problems import MEDIA_TYPE, ProblemError, forbidden, not_found
 from service.api_rules import RULES, Access, Rule
@@ -67,8 +69,16 @@ def router() -> APIRouter:
 class _StrictRequest(Request):
     async def json(self) -> Any:  # noqa: ANN401  # any JSON value
         if not hasattr(self, "_json"):
-            self._json = read_json(await self.body())
+            body = await self.body()
+            self.scope["state"]["digest"] = _digest(self.scope, body)
+            self._json = read_json(body)
         return self._json
+
+
+def _digest(scope: Scope, body: bytes) -> str:
+    """What makes two requests the same, before anything is made of them: method, path and body, byte for byte."""
+    head = json.dumps([scope["method"], scope["path"]]).encode()
+    return hashlib.sha256(head + b"\n" + body).hexdigest()
 
 
 def read_json(body: bytes) -> Any:  # noqa: ANN401  # any JSON value
@@ -156,6 +166,25 @@ class Caller:
             detail = f"{record.id} belongs to {record.owner}; only they and admins of {record.project} may do this"
             raise forbidden(detail)
         return record
+
+    def made_with(self, key: str | None) -> SweepRecord | None:
+        """The sweep that this very request made when it came with `key` before. KeyConflictError, as `Store.made_with`.
+
+        Asked before anything else about the request is: what has changed since must not change its answer.
+        """
+        if key is None:
+            return None
+        within = self.service.projects() if self.projects is None else self.projects
+        found = self.service.store.made_with(key, self.principal.user, self.digest, within)
+        if found is not None:
+            self._check_role(found.project)
+            self.note(found.project, found.id)
+        return found
+
+    @property
+    def digest(self) -> str:
+        """What tells this request from others; only of requests with a body."""
+        return str(self.state["digest"])
 
     def note(self, project: str | None, subject: str) -> None:
         """Say what the request is about, for the audit log."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, Literal
@@ -68,8 +66,11 @@ def mlflow_url(caller: Caller, record: SweepRecord) -> str | None:
 @routes.post(f"{PREFIX}/sweeps", status_code=201, response_model=Sweep)
 def create_sweep(body: CreateSweep, caller: Asking, response: Response, key: Key = None) -> dict[str, Any]:
     """Queue a sweep. 201 for a new one, 200 where the key brought it before."""
+    found = caller.made_with(key)
+    if found is not None:
+        return _answered(caller, response, found, was_created=False)
     project = caller.project(body.project)
-    return _enqueue(caller, _Wanted(project, body.spec, (), body.priority, body.code, body.facts), body, key, response)
+    return _enqueue(caller, _Wanted(project, body.spec, (), body.priority, body.code, body.facts), key, response)
 
 
 @routes.post(f"{PREFIX}/sweeps/{{sweep}}/fork", status_code=201, response_model=Sweep)
@@ -77,6 +78,9 @@ def fork_sweep(
     sweep: SweepText, body: ForkSweep, caller: Asking, response: Response, key: Key = None
 ) -> dict[str, Any]:
     """Queue a new sweep made of an old one, in its project; its results are prior knowledge, unless told otherwise."""
+    found = caller.made_with(key)
+    if found is not None:
+        return _answered(caller, response, found, was_created=False)
     old = caller.sweep(sweep)
     spec = dict(body.spec if body.spec is not None else old.spec)
     if body.name is not None:
@@ -93,7 +97,7 @@ def fork_sweep(
         old.facts if body.facts is None else body.facts,
         forked_from=old.id,
     )
-    return _enqueue(caller, wanted, body, key, response)
+    return _enqueue(caller, wanted, key, response)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +113,7 @@ class _Wanted:
     forked_from: str | None = None
 
 
-def _enqueue(
-    caller: Caller, wanted: _Wanted, body: CreateSweep | ForkSweep, key: str | None, response: Response
-) -> dict[str, Any]:
+def _enqueue(caller: Caller, wanted: _Wanted, key: str | None, response: Response) -> dict[str, Any]:
     service, project = caller.service, frozenset((wanted.project,))
     if wanted.code is not None and service.store.package(wanted.code, project) is None:
         message = "the project has no code package of this digest; send it first: PUT /api/v1/packages/{digest}"
@@ -125,12 +127,16 @@ def _enqueue(
         new_id(spec.name), wanted.project, caller.principal.user, spec.name, spec.to_dict(), wanted.priority,
         wanted.code, wanted.facts, wanted.forked_from,
     )  # fmt: skip
-    record, was_created = service.store.create_sweep(new, key=key, body_digest=_digest(body, wanted))
+    record, was_created = service.store.create_sweep(new, key=key, body_digest=caller.digest)
+    if was_created:
+        service.wake()
+    return _answered(caller, response, record, was_created=was_created)
+
+
+def _answered(caller: Caller, response: Response, record: SweepRecord, *, was_created: bool) -> dict[str, Any]:
     caller.note(record.project, record.id)
     response.status_code = 201 if was_created else 200
     response.headers["Location"] = f"{PREFIX}/sweeps/{record.id}"
-    if was_created:
-        service.wake()
     return whole(caller, record)
 
 
@@ -142,12 +148,6 @@ def _allowance(caller: Caller, project: str) -> Allowance:
             found[f"the {kind} {name}"] = quota
     sees_all = EVERY_PROJECT in caller.principal.roles
     return Allowance(pip=caller.service.allows_pip, experiments=sees_all, quotas=found)
-
-
-def _digest(body: CreateSweep | ForkSweep, wanted: _Wanted) -> str:
-    """What makes two requests the same: everything in the body, and what it is a fork of."""
-    content = {"body": body.model_dump(mode="json"), "project": wanted.project, "of": wanted.forked_from}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
-from typing import Final, Unpack
+from typing import Any, Final, Unpack
 
 import sqlalchemy as sa
 
@@ -28,6 +29,10 @@ _OVER: Final = tuple(state.value for state in State if state.is_over)
 _PROJECT: Final = sa.select(projects.c.name).where(projects.c.name == sa.bindparam("project"))
 _TAKEN: Final = sa.select(sweeps.c.id).where(sweeps.c.id == sa.bindparam("id"))
 _KEY: Final = sa.select(keys).where(*(keys.c[name] == sa.bindparam(name) for name in ("project", "owner", "key")))
+_KEYS: Final = sa.select(keys).where(
+    keys.c.project.in_(sa.bindparam("projects", expanding=True)),
+    *(keys.c[name] == sa.bindparam(name) for name in ("owner", "key")),
+)
 _ADD_SWEEP: Final = sa.insert(sweeps)
 _ADD_SPEC: Final = sa.insert(specs)
 
@@ -85,14 +90,15 @@ class Sweeps:
         row = {**mine, "body_digest": body_digest, "sweep_id": new.id, "created_at": now}
         if self._database.insert_new(connection, keys, row):
             return None
-        first = connection.execute(_KEY, mine).one()
-        if first.body_digest != body_digest:
-            msg = f"this Idempotency-Key came with another body before, which made {first.sweep_id}; take a new key"
-            raise KeyConflictError(msg)
-        if connection.scalar(_TAKEN, {"id": first.sweep_id}) is None:
-            msg = f"this Idempotency-Key made {first.sweep_id}, which has been deleted since; take a new key"
-            raise KeyConflictError(msg)
-        return read_sweep(connection, first.sweep_id)
+        return _first(connection, connection.execute(_KEY, mine).all(), body_digest)
+
+    def made_with(self, key: str, owner: str, body_digest: str, projects: frozenset[str]) -> SweepRecord | None:
+        """The sweep that `owner` made with this key and body, in whichever of `projects`; None where the key is new.
+
+        KeyConflictError as in `create_sweep`.
+        """
+        asked = {"key": key, "owner": owner, "projects": sorted(projects)}
+        return self._database.read(lambda c: _first(c, c.execute(_KEYS, asked).all(), body_digest))
 
     def sweep(self, sweep_id: str, projects: frozenset[str] | None) -> SweepRecord:
         """The sweep that `sweep_id` means, which may be a name or the start of an id, among those of `projects`.
@@ -223,6 +229,20 @@ class Sweeps:
             tell(self._database, connection, about, [("deleted", {})])
 
         self._database.write(work)
+
+
+def _first(connection: sa.Connection, found: Sequence[sa.Row[Any]], body_digest: str) -> SweepRecord | None:
+    """The sweep that a key stands for, by what is known of the key; None where that is nothing."""
+    if not found:
+        return None
+    same = next((row for row in found if row.body_digest == body_digest), None)
+    if same is None:
+        msg = f"this Idempotency-Key came with another body before, which made {found[0].sweep_id}; take a new key"
+        raise KeyConflictError(msg)
+    if connection.scalar(_TAKEN, {"id": same.sweep_id}) is None:
+        msg = f"this Idempotency-Key made {same.sweep_id}, which has been deleted since; take a new key"
+        raise KeyConflictError(msg)
+    return read_sweep(connection, same.sweep_id)
 
 
 def _free_id(connection: sa.Connection, new: NewSweep) -> str:

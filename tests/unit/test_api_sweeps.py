@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from service.api_models import Details, Sweep
+from service.auth import issue
+from service.records import Role
 from tests.serving import Served, serving, spec, write_sweep
 
 
@@ -63,6 +65,53 @@ def test_the_same_key_is_the_same_sweep(served: Served) -> None:
     other = served.ask("submitter", "POST", "/sweeps", json={"spec": spec(), "priority": 1}, headers=headers)
     assert (other.status_code, other.json()["type"]) == (409, "urn:tuneyard:key-conflict")
     assert served.ask("colleague", "POST", "/sweeps", json={"spec": spec()}, headers=headers).status_code == 201
+
+
+def once(served: Served, path: str, content: str, key: str = "once", who: str = "submitter") -> tuple[int, str]:
+    headers = {"Idempotency-Key": key, "Content-Type": "application/json"}
+    answer = served.ask(who, "POST", path, content=content, headers=headers)
+    return answer.status_code, answer.json()["id" if answer.is_success else "type"]
+
+
+CONFLICT = (409, "urn:tuneyard:key-conflict")
+
+
+def test_a_key_is_looked_up_before_anything_else(served: Served) -> None:
+    source = served.submit(spec={**spec(), "name": "source"})
+    content = json.dumps({"spec": {**spec(), "search": {"name": "bayes", "warm_start": ["source"]}}})
+    status, first = once(served, "/sweeps", content)
+    assert status == 201
+    served.service.store.forget_sweep(source["id"])
+    assert served.ask("operator", "PUT", "/quotas/user/*", json={"running_sweeps": 0}).status_code == 200
+    assert once(served, "/sweeps", content, "new") == (422, "urn:tuneyard:invalid"), "it would be refused by now"
+    assert once(served, "/sweeps", content) == (200, first)
+    assert once(served, "/sweeps", json.dumps({"spec": {"name": "no sweep"}})) == CONFLICT
+    assert once(served, "/sweeps", content + " ") == CONFLICT, "it is another body, byte for byte"
+    assert once(served, "/sweeps", json.dumps({"spec": spec(), "project": "other"})) == CONFLICT
+    served.service.store.forget_sweep(first)
+    assert once(served, "/sweeps", content) == CONFLICT, "a deleted sweep is not made again"
+
+
+def test_a_fork_by_name_is_made_once_though_the_name_is_its_own_by_now(served: Served) -> None:
+    old = served.submit()
+    path, content = f"/sweeps/{old['name']}/fork", json.dumps({"overrides": ["seed=1"]})
+    status, fork = once(served, path, content)
+    assert status == 201
+    assert served.ask("viewer", "GET", f"/sweeps/{old['name']}").json()["id"] == fork
+    assert once(served, path, content) == (200, fork)
+    assert once(served, f"/sweeps/{old['id']}/fork", content) == CONFLICT
+    assert once(served, "/sweeps", json.dumps({"spec": spec()})) == CONFLICT
+    served.service.store.forget_sweep(old["id"])
+    assert once(served, path, content) == (200, fork)
+
+
+def test_a_key_shows_nobody_a_sweep_that_they_may_not_see(served: Served) -> None:
+    content = json.dumps({"spec": spec(), "project": "other"})
+    _, theirs = once(served, "/sweeps", content, who="operator")
+    served.tokens["operator"] = issue(served.service.store, "operator", "less", {"default": Role.SUBMITTER})[0]
+    status, kind = once(served, "/sweeps", content, who="operator")
+    assert (status, kind) == (404, "urn:tuneyard:not-found")
+    assert theirs
 
 
 def test_lists_are_filtered_and_come_in_pages(served: Served) -> None:
