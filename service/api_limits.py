@@ -13,6 +13,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, Final
 
 from starlette.concurrency import run_in_threadpool
@@ -198,7 +199,8 @@ class _Sender:
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            if self._scope["method"] not in _READS and "principal" in self._scope["state"]:
+            is_change = self._scope["method"] not in _READS and "principal" in self._scope["state"]
+            if is_change and message["status"] != HTTPStatus.TOO_MANY_REQUESTS:  # a flood must not reach the disk
                 await run_in_threadpool(self._audit, message["status"])
             headers = MutableHeaders(scope=message)
             for name, value in _HEADERS.items():

@@ -66,6 +66,19 @@ def test_a_flood_is_told_when_to_come_back(served: Served) -> None:
     assert served.ask("submitter", "GET", "/whoami").status_code == 200, "others are not held up"
 
 
+def test_what_is_refused_for_coming_too_often_leaves_no_trace_in_the_database(served: Served) -> None:
+    statuses = [served.ask("admin", "POST", "/sweeps", json={"spec": {}}).status_code for _ in range(25)]
+    assert statuses == [422] * 20 + [429] * 5
+    assert len(served.service.store.audit(None)) == 20
+    asked: list[object] = []
+    for name in ("read", "write"):
+        do = getattr(served.service.store._database, name)
+        setattr(served.service.store._database, name, lambda work, do=do: (asked.append(work), do(work))[1])
+    for _ in range(5):
+        assert served.ask("admin", "POST", "/sweeps", json={"spec": {}}).status_code == 429
+    assert len(asked) <= 1, "who asks may be looked up again, after a while"
+
+
 def test_guessing_tokens_is_slowed_down(served: Served) -> None:
     guess = {"Authorization": f"Bearer ty_abc_{'0' * 40}"}
     statuses = [served.client.get("/api/v1/whoami", headers=guess).status_code for _ in range(6)]
