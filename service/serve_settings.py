@@ -141,6 +141,12 @@ def _url(value: object) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         msg = "must be a URL that begins with http:// or https://"
         raise ValueError(msg)
+    if "@" in parts.netloc:
+        msg = (
+            "must hold no user and password, since it is shown and stored; for MLflow put them into "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, here and on the cluster's nodes"
+        )
+        raise ValueError(msg)
     return str(value).rstrip("/")
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import codecs
 import json
-import os
 import queue
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from typing import Any, BinaryIO, Final
 from cluster.backend import Backend, JobError, UnknownJobError
 from service.errors import TuneyardError
 from service.records import SweepRecord
-from service.settings import python_path
+from service.settings import child_environment
 from service.sighting import newest_word
 from service.sweeps import sweeps_folder
 from service.tuning.confined import NotOursError, open_in, read_in
@@ -174,7 +173,7 @@ class ReaderProcess:
             return self._process
         self._end()
         command = [sys.executable, "-P", "-m", "service.sweep_reader", str(self._home)]
-        environment = {**os.environ, "PYTHONPATH": python_path(_ROOT)}
+        environment = child_environment(_ROOT)
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
         self._process, self._lines = process, queue.SimpleQueue()
         threading.Thread(target=_pump, args=(process, self._lines), daemon=True).start()
