@@ -17,6 +17,7 @@ from service.api_problems import MEDIA_TYPE, ProblemError, forbidden, not_found
 from service.api_rules import RULES, Access, Rule
 from service.api_service import DEFAULT_PROJECT, Service
 from service.api_streams import Streams
+from service.auth import AuthError
 from service.records import EVERY_PROJECT, Principal, Role, SweepRecord
 
 MAX_DEPTH: Final = 64
@@ -185,6 +186,14 @@ class Caller:
     def digest(self) -> str:
         """What tells this request from others; only of requests with a body."""
         return str(self.state["digest"])
+
+    def still_counts(self) -> bool:
+        """Whether what the request was sent with still stands for the same user with the same roles. May block."""
+        headers, address = self.state["shown"]
+        try:
+            return self.service.authenticator.authenticate(headers, address) == self.principal
+        except AuthError:
+            return False
 
     def note(self, project: str | None, subject: str) -> None:
         """Say what the request is about, for the audit log."""

@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -117,8 +117,9 @@ class Gate:
             raise ProblemError(503, "draining", "the service is about to end; try again", headers={"Retry-After": "5"})
         self._check_origin(headers)
         if not is_public:
-            principal = await self._principal(headers, address)
-            scope["state"] |= {"principal": principal, "address": address}
+            shown = {name.lower(): value for name, value in headers.items()}, address
+            principal = await self._principal(*shown)
+            scope["state"] |= {"principal": principal, "address": address, "shown": shown}
             self._take(self._users, principal.user, "you ask too often")
         return self._capped(scope, headers, receive)
 
@@ -135,13 +136,12 @@ class Gate:
         if not is_ours or headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             raise ProblemError(403, "cross-site", "pages of other sites may not ask this service")
 
-    async def _principal(self, headers: Headers, address: str) -> Principal:
+    async def _principal(self, headers: Mapping[str, str], address: str) -> Principal:
         authenticator = self._service.authenticator
-        plain = {key.lower(): value for key, value in headers.items()}
         try:
-            if authenticator.is_quick(plain):
-                return authenticator.authenticate(plain, address)
-            return await run_in_threadpool(authenticator.authenticate, plain, address)
+            if authenticator.is_quick(headers):
+                return authenticator.authenticate(headers, address)
+            return await run_in_threadpool(authenticator.authenticate, headers, address)
         except AuthError as error:
             self._take(self._failures, address, "too many requests without a valid identity come from your address")
             realm = {"WWW-Authenticate": 'Bearer realm="tuneyard"'}
