@@ -28,6 +28,8 @@ from service.tuning.confined import NotOursError, open_in, read_in
 
 TIMEOUT_S: Final = 60.0
 IDLE_S: Final = 120.0
+MOST_ASKING: Final = 8  # at a time; each holds one of the service's threads, of which others have need too
+_BUSY: Final = "too much is being read just now; try again"
 MAX_CHUNK_BYTES: Final = 262_144
 _LONGEST_CHARACTER: Final = 4  # bytes in UTF-8
 _DRIVER_LOG: Final = "logs/driver.log"
@@ -131,20 +133,24 @@ class ReaderProcess:
 
     def __init__(self, home: Path, timeout_s: float = TIMEOUT_S, idle_s: float = IDLE_S) -> None:
         self._home, self._timeout_s, self._idle_s = home, timeout_s, idle_s
-        self._lock = threading.Lock()
+        self._lock, self._places = threading.Lock(), threading.BoundedSemaphore(MOST_ASKING)
         self._process: subprocess.Popen[str] | None = None
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._used_at = 0.0
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """The answer to `request`. ViewError where the process does not give one in time, or is busy for too long."""
-        if not self._lock.acquire(timeout=self._timeout_s):
-            msg = "too much is being read just now; try again"
-            raise ViewError(msg)
+        if not self._places.acquire(blocking=False):
+            raise ViewError(_BUSY)
         try:
-            return self._asked(request)
+            if not self._lock.acquire(timeout=self._timeout_s):
+                raise ViewError(_BUSY)
+            try:
+                return self._asked(request)
+            finally:
+                self._lock.release()
         finally:
-            self._lock.release()
+            self._places.release()
 
     def close(self) -> None:
         """End the process."""

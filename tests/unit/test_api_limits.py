@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from service.api_limits import Buckets
+from service.api_problems import problem_of
 from service.api_service import Limits
 from service.auth import AuthSettings
+from service.sweep_views import MOST_ASKING, ReaderProcess, ViewError
 from tests.serving import ROOT, Served, serving, spec
 
 
@@ -173,3 +177,29 @@ def test_the_process_stays_small_and_imports_nothing_heavy() -> None:
     heavy, _, mebibytes = done.stdout.strip().rpartition(" ")
     assert heavy == "[]"
     assert int(mebibytes) < 200
+
+
+def test_health_waits_for_nobody(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stuck(*_: object) -> None:
+        raise AssertionError
+
+    served.client.get("/healthz")
+    monkeypatch.setattr(served.service.store._database, "read", stuck)
+    monkeypatch.setattr("anyio.to_thread.run_sync", stuck)
+    assert served.client.get("/healthz").status_code == 200
+
+
+def test_few_wait_for_the_process_that_reads(tmp_path: Path) -> None:
+    reader = ReaderProcess(tmp_path, timeout_s=60.0)
+    with ThreadPoolExecutor(MOST_ASKING) as pool:
+        with reader._lock:
+            waiting = [pool.submit(reader.ask, {"what": "curve", "sweep_id": "none"}) for _ in range(MOST_ASKING)]
+            while reader._places._value:
+                time.sleep(0.01)
+            with pytest.raises(ViewError, match="try again"):
+                reader.ask({"what": "curve", "sweep_id": "none"})
+        assert [each.result() for each in waiting] == [{"missing": True}] * MOST_ASKING
+    reader.close()
+    problem = problem_of(ViewError("busy"))
+    assert problem is not None
+    assert (problem.status_code, problem.headers) == (503, {"Retry-After": "2"})
