@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -70,14 +70,26 @@ def test_a_flood_is_told_when_to_come_back(served: Served) -> None:
     assert served.ask("submitter", "GET", "/whoami").status_code == 200, "others are not held up"
 
 
-def test_what_is_refused_for_coming_too_often_leaves_no_trace_in_the_database(served: Served) -> None:
+def noting(calls: list[object], do: Callable[[object], object]) -> Callable[[object], object]:
+    """`do`, with a note of each call."""
+
+    def noted(given: object) -> object:
+        calls.append(given)
+        return do(given)
+
+    return noted
+
+
+def test_what_is_refused_for_coming_too_often_leaves_no_trace_in_the_database(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     statuses = [served.ask("admin", "POST", "/sweeps", json={"spec": {}}).status_code for _ in range(25)]
     assert statuses == [422] * 20 + [429] * 5
     assert len(served.service.store.audit(None)) == 20
     asked: list[object] = []
+    database = served.service.store._database
     for name in ("read", "write"):
-        do = getattr(served.service.store._database, name)
-        setattr(served.service.store._database, name, lambda work, do=do: (asked.append(work), do(work))[1])
+        monkeypatch.setattr(database, name, noting(asked, getattr(database, name)))
     for _ in range(5):
         assert served.ask("admin", "POST", "/sweeps", json={"spec": {}}).status_code == 429
     assert len(asked) <= 1, "who asks may be looked up again, after a while"
