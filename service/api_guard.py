@@ -19,6 +19,7 @@ from service.api_service import DEFAULT_PROJECT, Service
 from service.api_streams import Streams
 from service.auth import AuthError
 from service.records import EVERY_PROJECT, Principal, Role, SweepRecord
+from service.store import Deed
 
 MAX_DEPTH: Final = 64
 _MEANINGS: Final = {
@@ -195,6 +196,15 @@ class Caller:
         except AuthError:
             return False
 
+    @property
+    def deed(self) -> Deed:
+        """What the request does, for whoever puts it on record together with what comes of it."""
+        return Deed(self.principal.user, self.state["action"], self.state["address"])
+
+    def is_on_record(self) -> None:
+        """The audit log has the request already."""
+        self.state["is_on_record"] = True
+
     def note(self, project: str | None, subject: str) -> None:
         """Say what the request is about, for the audit log."""
         self.state.update(project=project, subject=subject)
@@ -207,9 +217,10 @@ class Caller:
             raise forbidden(msg)
 
 
-def caller(request: Request) -> Caller:
+async def caller(request: Request) -> Caller:  # blocks on nothing, so it needs no thread
     """The caller, once the route's rule has been held against them as far as it speaks of no project."""
     route, state = request.scope["route"], request.scope["state"]
+    state["action"] = f"{request.method} {route.path}"
     shared = request.app.state
     found = Caller(state["principal"], route.rule, shared.service, shared.streams, state)
     if route.rule.needs is Access.OPERATOR and not found.is_operator:

@@ -199,7 +199,8 @@ class _Sender:
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            is_change = self._scope["method"] not in _READS and "principal" in self._scope["state"]
+            state = self._scope["state"]
+            is_change = self._scope["method"] not in _READS and "principal" in state and "is_on_record" not in state
             if is_change and message["status"] != HTTPStatus.TOO_MANY_REQUESTS:  # a flood must not reach the disk
                 await run_in_threadpool(self._audit, message["status"])
             headers = MutableHeaders(scope=message)

@@ -19,6 +19,7 @@ from service.submitted import Allowance, read_submission
 from service.sweeps import new_id
 
 routes = router()
+_OF_RECORD: Final = tuple(SweepSummary.model_fields.keys() - {"progress", "mlflow_url"})
 _VERSION: Final = r'^(W/)?"?\d{1,18}"?$'
 SweepText = Annotated[str, Path(min_length=1, max_length=100, description="An id, a name, or the start of an id.")]
 Key = Annotated[
@@ -34,8 +35,7 @@ ProjectQuery = Annotated[str | None, Query(max_length=63)]
 
 def summary(caller: Caller, record: SweepRecord) -> dict[str, Any]:
     """A record as `SweepSummary` has it."""
-    fields = SweepSummary.model_fields.keys() - {"progress", "mlflow_url"}
-    found = {name: getattr(record, name) for name in fields}
+    found = {name: getattr(record, name) for name in _OF_RECORD}
     return {**found, "progress": plain(record.progress), "mlflow_url": mlflow_url(caller, record)}
 
 
@@ -127,8 +127,9 @@ def _enqueue(caller: Caller, wanted: _Wanted, key: str | None, response: Respons
         new_id(spec.name), wanted.project, caller.principal.user, spec.name, spec.to_dict(), wanted.priority,
         wanted.code, wanted.facts, wanted.forked_from,
     )  # fmt: skip
-    record, was_created = service.store.create_sweep(new, key=key, body_digest=caller.digest)
+    record, was_created = service.store.create_sweep(new, key=key, body_digest=caller.digest, deed=caller.deed)
     if was_created:
+        caller.is_on_record()
         service.wake()
     return _answered(caller, response, record, was_created=was_created)
 

@@ -13,6 +13,7 @@ from service.errors import TuneyardError
 from service.lifecycle_news import news
 from service.queue import Usage
 from service.records import Lease, NewSweep, State, SweepRecord, Wish
+from service.store_audit import Deed, note
 from service.store_database import Database, StoreError
 from service.store_events import About, tell
 from service.store_finding import Filters, find_id, page, read_sweep
@@ -22,6 +23,7 @@ from service.store_schema import events, keys, leases, projects, specs, sweeps, 
 from service.sweeps import new_id
 
 _TRIES: Final = 20
+CREATED: Final = "201"  # the outcome of a deed that makes a sweep, as in every other entry of the audit log
 DAY_S: Final = 86400.0
 HALF_LIFE_DAYS: Final = 3.0  # after which what somebody used counts half
 _OVER: Final = tuple(state.value for state in State if state.is_over)
@@ -54,11 +56,14 @@ class Sweeps:
 
     _database: Database
 
-    def create_sweep(self, new: NewSweep, *, key: str | None, body_digest: str) -> tuple[SweepRecord, bool]:
+    def create_sweep(
+        self, new: NewSweep, *, key: str | None, body_digest: str, deed: Deed | None = None
+    ) -> tuple[SweepRecord, bool]:
         """The queued sweep, and whether this call made it: a second one with the same key and body finds the first's.
 
         Keys are each owner's own, in each project. The id is another than asked for where that is taken.
-        KeyConflictError where the key came with another body, or its sweep was deleted since; ProjectNotFoundError.
+        A sweep that is made is in the audit log as `deed`, with it or not at all. KeyConflictError where the key came
+        with another body, or its sweep was deleted since; ProjectNotFoundError.
         """
 
         def work(connection: sa.Connection) -> tuple[SweepRecord, bool]:
@@ -77,6 +82,9 @@ class Sweeps:
             connection.execute(_ADD_SPEC, {"sweep_id": sweep_id, "spec": record.spec})
             told = {"by": new.owner, "name": new.name, "priority": new.priority, "forked_from": new.forked_from}
             tell(self._database, connection, About(sweep_id, new.project, now), [("submitted", told)])
+            if deed is not None:
+                what = {"project": new.project, "subject": sweep_id, "outcome": CREATED, "at": now}
+                note(self._database, connection, deed, what)
             return record, True
 
         return self._database.write(work)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from service import store_audit
 from service.api_models import Details, Sweep
 from service.auth import issue
 from service.records import Role
@@ -242,6 +243,25 @@ def test_every_change_is_in_the_audit_log_with_its_outcome(served: Served) -> No
     ]
 
 
+def test_a_sweep_and_the_note_of_it_are_one_transaction(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = served.submit()
+    store = served.service.store
+    seconds: list[object] = []
+    monkeypatch.setattr(store, "add_audit", lambda *given: seconds.append(given))
+    once(served, "/sweeps", json.dumps({"spec": spec()}))
+    once(served, f"/sweeps/{made['id']}/fork", "{}", "other")
+    found = [(entry.action, entry.user, entry.outcome, entry.address) for entry in store.audit(None)]
+    assert found == [
+        ("POST /api/v1/sweeps", "submitter", "201", "testclient"),
+        ("POST /api/v1/sweeps", "submitter", "201", "testclient"),
+        ("POST /api/v1/sweeps/{sweep}/fork", "submitter", "201", "testclient"),
+    ]
+    monkeypatch.setattr(store_audit, "_ADD", None)
+    assert served.ask("submitter", "POST", "/sweeps", json={"spec": spec()}).status_code == 503
+    assert sum(store.counts().values()) == 3, "no sweep without its note"
+    assert len(seconds) == 1, "only what came to nothing is noted by itself"
+
+
 def test_a_token_is_shown_once_and_ends_when_it_is_revoked(served: Served) -> None:
     made = served.ask("submitter", "POST", "/tokens", json={"name": "laptop", "expires_in_s": 60}).json()
     headers = {"Authorization": f"Bearer {made['token']}"}
@@ -252,3 +272,12 @@ def test_a_token_is_shown_once_and_ends_when_it_is_revoked(served: Served) -> No
     assert served.ask("colleague", "DELETE", f"/tokens/{made['id']}").status_code == 404
     assert served.ask("submitter", "DELETE", f"/tokens/{made['id']}").status_code == 204
     assert served.client.get("/api/v1/whoami", headers=headers).status_code == 401
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(None, 60), (30, 30), (10**6, 60)])
+def test_a_token_lives_no_longer_than_the_one_that_makes_it(served: Served, asked: int | None, expected: float) -> None:
+    first = served.ask("submitter", "POST", "/tokens", json={"name": "short", "expires_in_s": 60}).json()
+    served.tokens["submitter"] = first["token"]
+    second = served.ask("submitter", "POST", "/tokens", json={"name": "endless", "expires_in_s": asked}).json()
+    assert second["expires_at"] - first["created_at"] == pytest.approx(expected, abs=20)
+    assert second["expires_at"] <= first["expires_at"]
