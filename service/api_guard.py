@@ -13,11 +13,13 @@ from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from starlette.types import Scope
 
-from service.api_problems import MEDIA_TYPE, ProblemError, forbidden, not_found
+from service.api_models import HIGHEST_PRIORITY
+from service.api_problems import MEDIA_TYPE, ProblemError, forbidden, not_found, unfit
 from service.api_rules import RULES, Access, Rule
 from service.api_service import DEFAULT_PROJECT, Service
 from service.api_streams import Streams
 from service.auth import AuthError
+from service.errors import Fault
 from service.records import EVERY_PROJECT, Principal, Role, SweepRecord
 from service.store import Deed
 
@@ -182,6 +184,18 @@ class Caller:
             self._check_role(found.project)
             self.note(found.project, found.id)
         return found
+
+    def most_urgent(self, project: str) -> int:
+        """The highest priority that the caller may give a sweep of `project`."""
+        is_admin = self.principal.may(Role.ADMIN, project)
+        return HIGHEST_PRIORITY if is_admin else self.service.submitters_priority
+
+    def check_priority(self, project: str, priority: int) -> None:
+        """ProblemError where `priority` is higher than the caller may give."""
+        most = self.most_urgent(project)
+        if priority > most:
+            message = f"in {project} only its admins give a priority above {most}"
+            raise unfit(Fault(message, "priority", given=str(priority), allowed=f"at most {most}"))
 
     @property
     def digest(self) -> str:

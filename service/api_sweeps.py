@@ -70,6 +70,7 @@ def create_sweep(body: CreateSweep, caller: Asking, response: Response, key: Key
     if found is not None:
         return _answered(caller, response, found, was_created=False)
     project = caller.project(body.project)
+    caller.check_priority(project, body.priority)
     return _enqueue(caller, _Wanted(project, body.spec, (), body.priority, body.code, body.facts), key, response)
 
 
@@ -82,6 +83,7 @@ def fork_sweep(
     if found is not None:
         return _answered(caller, response, found, was_created=False)
     old = caller.sweep(sweep)
+    caller.check_priority(old.project, body.priority or 0)
     spec = dict(body.spec if body.spec is not None else old.spec)
     if body.name is not None:
         spec["name"] = body.name
@@ -92,7 +94,7 @@ def fork_sweep(
         old.project,
         spec,
         body.overrides,
-        old.priority if body.priority is None else body.priority,
+        min(old.priority, caller.most_urgent(old.project)) if body.priority is None else body.priority,
         body.code or old.code,
         old.facts if body.facts is None else body.facts,
         forked_from=old.id,
@@ -227,6 +229,7 @@ def prioritise_sweep(
     sweep: SweepText, body: PrioritiseSweep, caller: Asking, if_match: IfMatch = None
 ) -> dict[str, Any]:
     """Give a sweep another place in the queue."""
+    caller.check_priority(caller.sweep(sweep).project, body.priority)
     return _act(caller, sweep, lifecycle.Prioritise(body.priority), if_match)
 
 

@@ -123,6 +123,7 @@ def _service(settings: ServeSettings, auth: AuthSettings, parts: Parts) -> Servi
         backend=parts.place,
         mlflow_url=settings.mlflow_url,
         allows_pip=settings.allow_pip,
+        submitters_priority=settings.submitters_priority,
         webhook_networks=settings.webhook_networks,
         wake=parts.controller.wake,
     )

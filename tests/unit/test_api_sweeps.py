@@ -31,6 +31,23 @@ def test_a_submitted_sweep_is_queued_as_it_was_sent(served: Served) -> None:
     assert served.ask("viewer", "GET", f"/sweeps/{found.id}").json()["id"] == found.id
 
 
+def test_only_admins_let_sweeps_go_before_all_others(served: Served) -> None:
+    assert served.submit("submitter", priority=100)["priority"] == 100
+    urgent = served.submit("admin", priority=1000)
+    mine = served.submit("submitter")
+    for path, body in (
+        ("/sweeps", {"spec": spec(), "priority": 101}),
+        (f"/sweeps/{mine['id']}/fork", {"priority": 101}),
+        (f"/sweeps/{mine['id']}/prioritise", {"priority": 101}),
+    ):
+        answer = served.ask("submitter", "POST", path, json=body)
+        assert answer.status_code == 422, path
+        assert answer.json()["faults"][0]["path"] == "priority"
+        assert "at most 100" in answer.text
+    assert served.ask("submitter", "POST", f"/sweeps/{urgent['id']}/fork", json={}).json()["priority"] == 100
+    assert served.ask("admin", "POST", f"/sweeps/{mine['id']}/prioritise", json={"priority": 1000}).status_code == 200
+
+
 def test_the_words_of_other_tools_are_read_as_in_a_file(served: Served) -> None:
     body = {**spec(), "search": "tpe"}
     body["algorithm"] = "x"
