@@ -38,6 +38,8 @@ ANSWER_S: Final = 20.0  # a Ray that is there but busy gets this long to answer
 LEAVE_S: Final = 8.0
 STARTS: Final = 3  # with other ports each time, since another process may take one that was just free
 OBJECT_STORE_BYTES: Final = 256 * 2**20  # results and configurations only; data stays with the workers
+# What runs on it is other people's code, which must not find the secrets of the service that started it.
+_NOT_FOR_RAY: Final = ("TUNEYARD_", "PGPASSWORD", "RAY_ADDRESS", "RAY_AUTH_TOKEN")
 _POLL_S: Final = 0.2
 _LOG_LINES: Final = 15
 _PORTS: Final = (
@@ -143,7 +145,7 @@ def _start(folder: Path, resources: dict[str, int | None]) -> RayHead:
 
 def _environment(folder: Path, token_path: Path) -> dict[str, str]:
     """The environment of Ray and of all that runs on it: this Python first, and the token by its file only."""
-    mine = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "RAY_AUTH_TOKEN")}
+    mine = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_FOR_RAY)}
     return {
         **mine,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),

@@ -49,8 +49,8 @@ def _about_itself(app: FastAPI, service: Service, metrics: Metrics) -> APIRouter
     routes = router()
 
     @routes.get("/healthz", response_model=Health)
-    def healthz() -> Health:
-        """Whether the process lives."""
+    async def healthz() -> Health:
+        """Whether the process lives; it waits for nobody, neither a thread nor the database."""
         return Health(status="ok", checks={}, version=own_version())
 
     @routes.get("/readyz", response_model=Health, responses={503: {"model": Health}})

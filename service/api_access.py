@@ -66,7 +66,7 @@ def list_tokens(
 
 @routes.post(f"{PREFIX}/tokens", status_code=201, response_model=NewToken)
 def create_token(body: CreateToken, caller: Asking) -> dict[str, Any]:
-    """Make a token. Its text is shown this once."""
+    """Make a token, which expires with the one that it is made with at the latest. Its text is shown this once."""
     user = body.user or caller.principal.user
     if user != caller.principal.user and not caller.is_operator:
         msg = "only an admin of every project makes tokens for others"
@@ -77,10 +77,17 @@ def create_token(body: CreateToken, caller: Asking) -> dict[str, Any]:
     if found:
         raise unfit(*found)
     store = caller.service.store
-    expires_at = None if body.expires_in_s is None else store.now() + body.expires_in_s
-    text, record = issue(store, user, body.name, roles, expires_at=expires_at)
+    asked = None if body.expires_in_s is None else store.now() + body.expires_in_s
+    ends = [at for at in (asked, _makers_end(caller)) if at is not None]
+    text, record = issue(store, user, body.name, roles, expires_at=min(ends, default=None))
     caller.note(None, record.id)
     return {**asdict(record), "token": text}
+
+
+def _makers_end(caller: Caller) -> float | None:
+    """When the token that asks expires, which no token made with it may outlive; None where that is never."""
+    own, token_id = caller.service.store.tokens(caller.principal.user), caller.principal.token_id
+    return next((record.expires_at for record in own if record.id == token_id), None)
 
 
 def _excess(caller: Caller, project: str, role: Role) -> Fault | None:

@@ -10,12 +10,13 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, Header, Path, Query
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
 
 from service.api_guard import Asking, Caller, router
 from service.api_models import EventPage, LogAnswer
@@ -28,6 +29,7 @@ from service.sweep_views import MAX_CHUNK_BYTES
 routes = router()
 POLL_S: Final = 0.5
 HEARTBEAT_S: Final = 15.0
+IDENTIFY_S: Final = 60.0  # for which a stream may outlive the token that it was asked for with
 RECONNECT_MS: Final = 2000
 EVENT_STREAM: Final = "text/event-stream"
 MAX_NUMBER: Final = 2**53
@@ -85,7 +87,7 @@ def all_events(
         return caller.service.store.events(projects, after=at, limit=limit)
 
     if client.wants_stream:
-        return _stream(caller, _Follower(caller, read).messages(start))
+        return _CountedStream(caller, _Follower(caller, read).messages(start))
     return _page(read(start), start)
 
 
@@ -104,7 +106,7 @@ def sweep_events(
         return caller.service.store.events(caller.projects, after=at, sweep_id=record.id, limit=limit)
 
     if client.wants_stream:
-        return _stream(caller, _Follower(caller, read, record).messages(start))
+        return _CountedStream(caller, _Follower(caller, read, record).messages(start))
     return _page(read(start), start)
 
 
@@ -141,23 +143,48 @@ def _event(record: EventRecord) -> dict[str, Any]:
 
 def _log(tail: _LogTail, piece: _Piece, client: _Client) -> Any:  # noqa: ANN401  # a page or a stream
     start = client.start(piece.offset)
-    return _stream(tail.caller, tail.messages(start)) if client.wants_stream else tail.read(start)
+    return _CountedStream(tail.caller, tail.messages(start)) if client.wants_stream else tail.read(start)
 
 
-def _stream(caller: Caller, messages: AsyncIterator[str]) -> Response:
-    streams, user = caller.streams, caller.principal.user
-    streams.enter(user)
+class _CountedStream(StreamingResponse):
+    """A stream that counts while it is sent, and not before: whoever is gone by then would hold its place for ever."""
 
-    async def counted() -> AsyncIterator[str]:
+    def __init__(self, caller: Caller, messages: AsyncIterator[str]) -> None:
+        headers = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
+        super().__init__(_begun(messages), media_type=EVENT_STREAM, headers=headers)
+        self._caller = caller
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it. ProblemError where there are too many."""
+        streams, user = self._caller.streams, self._caller.principal.user
+        streams.enter(user)
         try:
-            yield f"retry: {RECONNECT_MS}\n\n"
-            async for message in messages:
-                yield message
+            await super().__call__(scope, receive, send)
         finally:
             streams.leave(user)
 
-    headers = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
-    return StreamingResponse(counted(), media_type=EVENT_STREAM, headers=headers)
+
+async def _begun(messages: AsyncIterator[str]) -> AsyncIterator[str]:
+    yield f"retry: {RECONNECT_MS}\n\n"
+    async for each in messages:
+        yield each
+
+
+@dataclass(slots=True)
+class _Pass:
+    """Whether a stream may go on: not while the service ends, and not for a caller who does not count any more."""
+
+    caller: Caller
+    shown_at: float = field(default_factory=time.monotonic)
+
+    async def is_over(self) -> bool:
+        """Whether it has to end; who asks is looked at again every `IDENTIFY_S`."""
+        if self.caller.service.draining.is_set():
+            return True
+        if time.monotonic() - self.shown_at < IDENTIFY_S:
+            return False
+        self.shown_at = time.monotonic()
+        return not await run_in_threadpool(self.caller.still_counts)
 
 
 def message(kind: str, data: dict[str, Any], number: int | None = None) -> str:
@@ -175,7 +202,7 @@ class _Follower:
     record: SweepRecord | None = None
 
     async def messages(self, start: int) -> AsyncIterator[str]:
-        at, shown, heard = start, None, time.monotonic()
+        at, shown, heard, passed = start, None, time.monotonic(), _Pass(self.caller)
         while True:
             standing, found, progress = await run_in_threadpool(self._look, at)
             for event in found:
@@ -190,7 +217,7 @@ class _Follower:
             if found or time.monotonic() - heard > HEARTBEAT_S:
                 heard = time.monotonic()
                 yield ": still here\n\n"
-            if self.caller.service.draining.is_set():
+            if await passed.is_over():
                 return
             await asyncio.sleep(POLL_S)
 
@@ -220,7 +247,7 @@ class _LogTail:
         return {"text": found.text, "next_offset": found.next_offset, "is_complete": is_over and found.reaches_end}
 
     async def messages(self, start: int) -> AsyncIterator[str]:
-        at, heard = start, time.monotonic()
+        at, heard, passed = start, time.monotonic(), _Pass(self.caller)
         while True:
             piece = await run_in_threadpool(self.read, at)
             at = piece["next_offset"]
@@ -233,7 +260,7 @@ class _LogTail:
             if time.monotonic() - heard > HEARTBEAT_S:
                 heard = time.monotonic()
                 yield ": still here\n\n"
-            if self.caller.service.draining.is_set():
+            if await passed.is_over():
                 return
             if not piece["text"]:
                 await asyncio.sleep(POLL_S)

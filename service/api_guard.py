@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -10,12 +11,17 @@ from typing import Annotated, Any, Final, NoReturn
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
+from starlette.types import Scope
 
-from service.api_problems import MEDIA_TYPE, ProblemError, forbidden, not_found
+from service.api_models import HIGHEST_PRIORITY
+from service.api_problems import MEDIA_TYPE, ProblemError, forbidden, not_found, unfit
 from service.api_rules import RULES, Access, Rule
 from service.api_service import DEFAULT_PROJECT, Service
 from service.api_streams import Streams
+from service.auth import AuthError
+from service.errors import Fault
 from service.records import EVERY_PROJECT, Principal, Role, SweepRecord
+from service.store import Deed
 
 MAX_DEPTH: Final = 64
 _MEANINGS: Final = {
@@ -67,8 +73,16 @@ def router() -> APIRouter:
 class _StrictRequest(Request):
     async def json(self) -> Any:  # noqa: ANN401  # any JSON value
         if not hasattr(self, "_json"):
-            self._json = read_json(await self.body())
+            body = await self.body()
+            self.scope["state"]["digest"] = _digest(self.scope, body)
+            self._json = read_json(body)
         return self._json
+
+
+def _digest(scope: Scope, body: bytes) -> str:
+    """What makes two requests the same, before anything is made of them: method, path and body, byte for byte."""
+    head = json.dumps([scope["method"], scope["path"]]).encode()
+    return hashlib.sha256(head + b"\n" + body).hexdigest()
 
 
 def read_json(body: bytes) -> Any:  # noqa: ANN401  # any JSON value
@@ -157,6 +171,54 @@ class Caller:
             raise forbidden(detail)
         return record
 
+    def made_with(self, key: str | None) -> SweepRecord | None:
+        """The sweep that this very request made when it came with `key` before. KeyConflictError, as `Store.made_with`.
+
+        Asked before anything else about the request is: what has changed since must not change its answer.
+        """
+        if key is None:
+            return None
+        within = self.service.projects() if self.projects is None else self.projects
+        found = self.service.store.made_with(key, self.principal.user, self.digest, within)
+        if found is not None:
+            self._check_role(found.project)
+            self.note(found.project, found.id)
+        return found
+
+    def most_urgent(self, project: str) -> int:
+        """The highest priority that the caller may give a sweep of `project`."""
+        is_admin = self.principal.may(Role.ADMIN, project)
+        return HIGHEST_PRIORITY if is_admin else self.service.submitters_priority
+
+    def check_priority(self, project: str, priority: int) -> None:
+        """ProblemError where `priority` is higher than the caller may give."""
+        most = self.most_urgent(project)
+        if priority > most:
+            message = f"in {project} only its admins give a priority above {most}"
+            raise unfit(Fault(message, "priority", given=str(priority), allowed=f"at most {most}"))
+
+    @property
+    def digest(self) -> str:
+        """What tells this request from others; only of requests with a body."""
+        return str(self.state["digest"])
+
+    def still_counts(self) -> bool:
+        """Whether what the request was sent with still stands for the same user with the same roles. May block."""
+        headers, address = self.state["shown"]
+        try:
+            return self.service.authenticator.authenticate(headers, address) == self.principal
+        except AuthError:
+            return False
+
+    @property
+    def deed(self) -> Deed:
+        """What the request does, for whoever puts it on record together with what comes of it."""
+        return Deed(self.principal.user, self.state["action"], self.state["address"])
+
+    def is_on_record(self) -> None:
+        """The audit log has the request already."""
+        self.state["is_on_record"] = True
+
     def note(self, project: str | None, subject: str) -> None:
         """Say what the request is about, for the audit log."""
         self.state.update(project=project, subject=subject)
@@ -169,9 +231,10 @@ class Caller:
             raise forbidden(msg)
 
 
-def caller(request: Request) -> Caller:
+async def caller(request: Request) -> Caller:  # blocks on nothing, so it needs no thread
     """The caller, once the route's rule has been held against them as far as it speaks of no project."""
     route, state = request.scope["route"], request.scope["state"]
+    state["action"] = f"{request.method} {route.path}"
     shared = request.app.state
     found = Caller(state["principal"], route.rule, shared.service, shared.streams, state)
     if route.rule.needs is Access.OPERATOR and not found.is_operator:

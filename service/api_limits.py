@@ -12,7 +12,8 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Any, Final
 
 from starlette.concurrency import run_in_threadpool
@@ -116,8 +117,9 @@ class Gate:
             raise ProblemError(503, "draining", "the service is about to end; try again", headers={"Retry-After": "5"})
         self._check_origin(headers)
         if not is_public:
-            principal = await self._principal(headers, address)
-            scope["state"] |= {"principal": principal, "address": address}
+            shown = {name.lower(): value for name, value in headers.items()}, address
+            principal = await self._principal(*shown)
+            scope["state"] |= {"principal": principal, "address": address, "shown": shown}
             self._take(self._users, principal.user, "you ask too often")
         return self._capped(scope, headers, receive)
 
@@ -134,13 +136,12 @@ class Gate:
         if not is_ours or headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             raise ProblemError(403, "cross-site", "pages of other sites may not ask this service")
 
-    async def _principal(self, headers: Headers, address: str) -> Principal:
+    async def _principal(self, headers: Mapping[str, str], address: str) -> Principal:
         authenticator = self._service.authenticator
-        plain = {key.lower(): value for key, value in headers.items()}
         try:
-            if authenticator.is_quick(plain):
-                return authenticator.authenticate(plain, address)
-            return await run_in_threadpool(authenticator.authenticate, plain, address)
+            if authenticator.is_quick(headers):
+                return authenticator.authenticate(headers, address)
+            return await run_in_threadpool(authenticator.authenticate, headers, address)
         except AuthError as error:
             self._take(self._failures, address, "too many requests without a valid identity come from your address")
             realm = {"WWW-Authenticate": 'Bearer realm="tuneyard"'}
@@ -198,7 +199,9 @@ class _Sender:
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            if self._scope["method"] not in _READS and "principal" in self._scope["state"]:
+            state = self._scope["state"]
+            is_change = self._scope["method"] not in _READS and "principal" in state and "is_on_record" not in state
+            if is_change and message["status"] != HTTPStatus.TOO_MANY_REQUESTS:  # a flood must not reach the disk
                 await run_in_threadpool(self._audit, message["status"])
             headers = MutableHeaders(scope=message)
             for name, value in _HEADERS.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
@@ -15,6 +15,7 @@ from service.auth import Authenticator
 from service.notify_send import Network
 from service.records import Quota
 from service.remembered import Remembered
+from service.serve_settings import SUBMITTERS_PRIORITY
 from service.store import Store
 from service.sweep_views import Views
 
@@ -46,8 +47,9 @@ class Service:
 
     `wake` tells the controller that there is something to do. `checks` gives, for each part that has to work, an empty
     text or what is wrong with it. `hosts` are the names under which a service without auth may be asked, in addition to
-    those of this machine. `webhook_networks` may be told of events though they are not public. `mlflow_url` is where
-    people find MLflow's pages.
+    those of this machine. `submitters_priority` is the highest that a submitter may give; admins give any.
+    `webhook_networks` may be told of events though they are not public. `mlflow_url` is where people find MLflow's
+    pages.
     """
 
     store: Store
@@ -58,6 +60,7 @@ class Service:
     mlflow_url: str | None = None
     hosts: tuple[str, ...] = ()
     allows_pip: bool = False
+    submitters_priority: int = SUBMITTERS_PRIORITY
     webhook_networks: tuple[Network, ...] = ()
     wake: Callable[[], None] = lambda: None
     checks: Callable[[], Mapping[str, str]] = dict
@@ -96,8 +99,9 @@ class Service:
         self.views.close()
 
 
+@cache
 def own_version() -> str:
-    """Tuneyard's version, as installed."""
+    """Tuneyard's version, as installed when it was first asked for: no request opens files to answer this."""
     try:
         return version("tuneyard")
     except PackageNotFoundError:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, Literal
@@ -21,6 +19,7 @@ from service.submitted import Allowance, read_submission
 from service.sweeps import new_id
 
 routes = router()
+_OF_RECORD: Final = tuple(SweepSummary.model_fields.keys() - {"progress", "mlflow_url"})
 _VERSION: Final = r'^(W/)?"?\d{1,18}"?$'
 SweepText = Annotated[str, Path(min_length=1, max_length=100, description="An id, a name, or the start of an id.")]
 Key = Annotated[
@@ -36,8 +35,7 @@ ProjectQuery = Annotated[str | None, Query(max_length=63)]
 
 def summary(caller: Caller, record: SweepRecord) -> dict[str, Any]:
     """A record as `SweepSummary` has it."""
-    fields = SweepSummary.model_fields.keys() - {"progress", "mlflow_url"}
-    found = {name: getattr(record, name) for name in fields}
+    found = {name: getattr(record, name) for name in _OF_RECORD}
     return {**found, "progress": plain(record.progress), "mlflow_url": mlflow_url(caller, record)}
 
 
@@ -68,8 +66,12 @@ def mlflow_url(caller: Caller, record: SweepRecord) -> str | None:
 @routes.post(f"{PREFIX}/sweeps", status_code=201, response_model=Sweep)
 def create_sweep(body: CreateSweep, caller: Asking, response: Response, key: Key = None) -> dict[str, Any]:
     """Queue a sweep. 201 for a new one, 200 where the key brought it before."""
+    found = caller.made_with(key)
+    if found is not None:
+        return _answered(caller, response, found, was_created=False)
     project = caller.project(body.project)
-    return _enqueue(caller, _Wanted(project, body.spec, (), body.priority, body.code, body.facts), body, key, response)
+    caller.check_priority(project, body.priority)
+    return _enqueue(caller, _Wanted(project, body.spec, (), body.priority, body.code, body.facts), key, response)
 
 
 @routes.post(f"{PREFIX}/sweeps/{{sweep}}/fork", status_code=201, response_model=Sweep)
@@ -77,7 +79,11 @@ def fork_sweep(
     sweep: SweepText, body: ForkSweep, caller: Asking, response: Response, key: Key = None
 ) -> dict[str, Any]:
     """Queue a new sweep made of an old one, in its project; its results are prior knowledge, unless told otherwise."""
+    found = caller.made_with(key)
+    if found is not None:
+        return _answered(caller, response, found, was_created=False)
     old = caller.sweep(sweep)
+    caller.check_priority(old.project, body.priority or 0)
     spec = dict(body.spec if body.spec is not None else old.spec)
     if body.name is not None:
         spec["name"] = body.name
@@ -88,12 +94,12 @@ def fork_sweep(
         old.project,
         spec,
         body.overrides,
-        old.priority if body.priority is None else body.priority,
+        min(old.priority, caller.most_urgent(old.project)) if body.priority is None else body.priority,
         body.code or old.code,
         old.facts if body.facts is None else body.facts,
         forked_from=old.id,
     )
-    return _enqueue(caller, wanted, body, key, response)
+    return _enqueue(caller, wanted, key, response)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +115,7 @@ class _Wanted:
     forked_from: str | None = None
 
 
-def _enqueue(
-    caller: Caller, wanted: _Wanted, body: CreateSweep | ForkSweep, key: str | None, response: Response
-) -> dict[str, Any]:
+def _enqueue(caller: Caller, wanted: _Wanted, key: str | None, response: Response) -> dict[str, Any]:
     service, project = caller.service, frozenset((wanted.project,))
     if wanted.code is not None and service.store.package(wanted.code, project) is None:
         message = "the project has no code package of this digest; send it first: PUT /api/v1/packages/{digest}"
@@ -125,12 +129,17 @@ def _enqueue(
         new_id(spec.name), wanted.project, caller.principal.user, spec.name, spec.to_dict(), wanted.priority,
         wanted.code, wanted.facts, wanted.forked_from,
     )  # fmt: skip
-    record, was_created = service.store.create_sweep(new, key=key, body_digest=_digest(body, wanted))
+    record, was_created = service.store.create_sweep(new, key=key, body_digest=caller.digest, deed=caller.deed)
+    if was_created:
+        caller.is_on_record()
+        service.wake()
+    return _answered(caller, response, record, was_created=was_created)
+
+
+def _answered(caller: Caller, response: Response, record: SweepRecord, *, was_created: bool) -> dict[str, Any]:
     caller.note(record.project, record.id)
     response.status_code = 201 if was_created else 200
     response.headers["Location"] = f"{PREFIX}/sweeps/{record.id}"
-    if was_created:
-        service.wake()
     return whole(caller, record)
 
 
@@ -142,12 +151,6 @@ def _allowance(caller: Caller, project: str) -> Allowance:
             found[f"the {kind} {name}"] = quota
     sees_all = EVERY_PROJECT in caller.principal.roles
     return Allowance(pip=caller.service.allows_pip, experiments=sees_all, quotas=found)
-
-
-def _digest(body: CreateSweep | ForkSweep, wanted: _Wanted) -> str:
-    """What makes two requests the same: everything in the body, and what it is a fork of."""
-    content = {"body": body.model_dump(mode="json"), "project": wanted.project, "of": wanted.forked_from}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +229,7 @@ def prioritise_sweep(
     sweep: SweepText, body: PrioritiseSweep, caller: Asking, if_match: IfMatch = None
 ) -> dict[str, Any]:
     """Give a sweep another place in the queue."""
+    caller.check_priority(caller.sweep(sweep).project, body.priority)
     return _act(caller, sweep, lifecycle.Prioritise(body.priority), if_match)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from typing import Final
 
 import psutil
 
-from service.settings import python_path
+from service.settings import child_environment
 
 log: Final = logging.getLogger(__name__)
 SHORTEST_WAIT_S: Final = 1.0
@@ -73,7 +72,7 @@ class MlflowBeside:
             process = subprocess.Popen(
                 command,
                 cwd=self._home,
-                env={**os.environ, "PYTHONPATH": python_path(_ROOT)},
+                env=child_environment(_ROOT),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

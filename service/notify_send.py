@@ -110,7 +110,8 @@ def may_reach(address: Address, allowed: Sequence[Network] = ()) -> bool:
     inner = _inner(address)
     if any(inner in network for network in allowed if network.version == inner.version):
         return True
-    return inner.is_global and not inner.is_multicast and not inner.is_reserved
+    is_site_local = isinstance(inner, ipaddress.IPv6Address) and inner.is_site_local  # fec0::/10: once private
+    return inner.is_global and not (inner.is_multicast or inner.is_reserved or is_site_local)
 
 
 def _inner(address: Address) -> Address:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from service.errors import TuneyardError
 from service.lifecycle import max_trials
 from service.make_folder import REFUSED
 from service.records import SweepRecord
-from service.settings import python_path
+from service.settings import child_environment
 from service.sweeps import Sweep, create, sweeps_folder
 from service.tuning.control import Control, read_control, write_control
 from service.tuning.sweep_folder import Job
@@ -145,7 +144,7 @@ class Placement:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "service.make_folder"],
             input=json.dumps(request),
-            env={**os.environ, "PYTHONPATH": python_path(_ROOT)},
+            env=child_environment(_ROOT),
             capture_output=True,
             text=True,
             timeout=_PAST_TIMEOUT_S,

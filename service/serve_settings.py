@@ -20,6 +20,7 @@ AUTH_KINDS: Final = ("none", "token", "oidc", "proxy")
 LOCAL: Final = "local"
 START: Final = "start"
 PORT: Final = 8700
+SUBMITTERS_PRIORITY: Final = 100
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -38,6 +39,7 @@ class ServeSettings:
     public_url: str = ""  # how people reach the service, for links
     allow_pip: bool = False  # whether a sweep may bring packages for its job
     webhook_networks: tuple[Network, ...] = ()  # that webhooks may reach although they are not public
+    submitters_priority: int = SUBMITTERS_PRIORITY  # the highest that others than a project's admins may give
     stop_wait_s: float = 60.0  # for a driver to pause or end cleanly, before it is killed
     drain_s: float = 10.0  # for open requests to end, once told to stop
     log_level: str = "info"
@@ -141,6 +143,12 @@ def _url(value: object) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         msg = "must be a URL that begins with http:// or https://"
         raise ValueError(msg)
+    if "@" in parts.netloc:
+        msg = (
+            "must hold no user and password, since it is shown and stored; for MLflow put them into "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, here and on the cluster's nodes"
+        )
+        raise ValueError(msg)
     return str(value).rstrip("/")
 
 
@@ -176,6 +184,14 @@ def _networks(value: object) -> tuple[Network, ...]:
         raise ValueError(msg) from None
 
 
+def _priority(value: object) -> int:
+    text = str(value)
+    if not text.isdecimal() or int(text) > 1000:  # noqa: PLR2004  # the highest that there is
+        msg = "must be a priority, 0 to 1000"
+        raise ValueError(msg)
+    return int(text)
+
+
 def _seconds(value: object) -> float:
     number = float(str(value))
     if not 0 <= number <= 3600:  # noqa: PLR2004  # an hour
@@ -201,6 +217,7 @@ _READERS: Final[dict[str, Callable[[object], Any]]] = {
     "public_url": _url,
     "allow_pip": _flag,
     "webhook_networks": _networks,
+    "submitters_priority": _priority,
     "stop_wait_s": _seconds,
     "drain_s": _seconds,
     "log_level": _one_of("debug", "info", "warning", "error"),

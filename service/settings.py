@@ -10,6 +10,7 @@ from typing import Final
 
 HOME_VARIABLE: Final = "TUNEYARD_HOME"
 PREFIX: Final = "TUNEYARD_"
+_SECRETS: Final = ("PGPASSWORD", "RAY_AUTH_TOKEN")
 _data_dir: ContextVar[Path | None] = ContextVar("data_dir", default=None)
 
 
@@ -48,6 +49,15 @@ def token() -> str | None:
 def python_path(*first: Path) -> str:
     """PYTHONPATH for a subprocess that has to find `first` before what the variable holds already."""
     return os.pathsep.join([*map(str, first), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def child_environment(*first: Path) -> dict[str, str]:
+    """What a process that we start gets of our environment, with `first` on its PYTHONPATH: none of our secrets.
+
+    No TUNEYARD_ variable goes along, whatever it is for, nor the passwords to the database and to Ray.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX) and name not in _SECRETS}
+    return {**kept, "PYTHONPATH": python_path(*first)}
 
 
 def ray_address() -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -11,11 +12,14 @@ from typing import Any, Final
 from cluster.backend import Backend, JobStatus
 from service.lifecycle import Event, JobLost, JobSeen
 from service.records import State, SweepRecord
-from service.sweeps import Sweep, sweeps_folder
+from service.sweeps import sweeps_folder
+from service.tuning.confined import read_in
 from service.tuning.sweep_folder import PROGRESS_FILE
 from service.tuning.tracking_cursor import read_cursor
 
 LARGEST_BYTES: Final = 2**20  # of a word that is listened to
+DEEPEST: Final = 32  # levels of it
+_PARTS: Final = ("best", "metric", "tracking", "trials")  # that have parts of their own
 
 
 def look(home: Path, backend: Backend, sweeps: Iterable[SweepRecord]) -> list[tuple[SweepRecord, Event]]:
@@ -66,12 +70,20 @@ def newest_word(folder: Path) -> dict[str, Any] | None:
 
     None where there is nothing that can be read, or more than a driver would say.
     """
-    said = None
-    with suppress(OSError):
-        if (folder / PROGRESS_FILE).stat().st_size <= LARGEST_BYTES:
-            said = Sweep(folder).progress()
-    if said is None:
+    said: Any = None
+    with suppress(OSError, ValueError, RecursionError):
+        said = json.loads(read_in(folder, PROGRESS_FILE, LARGEST_BYTES))
+    if not (isinstance(said, dict) and _is_shallow(said)):
         return None
+    for part in _PARTS:
+        if not isinstance(said.get(part), dict | None):
+            said.pop(part, None)
     cursor = read_cursor(folder)
     run = {"experiment_id": cursor.experiment_id, "run_id": cursor.run_id} if cursor.run_id else {}
     return {**said, "tracking": {**(said.get("tracking") or {}), **run}}
+
+
+def _is_shallow(data: object, levels: int = DEEPEST) -> bool:
+    """Whether whoever goes through `data` comes to its ends."""
+    below = data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
+    return levels >= 0 and all(_is_shallow(item, levels - 1) for item in below if isinstance(item, dict | list))

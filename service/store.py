@@ -12,6 +12,7 @@ from typing import Final, Self
 import sqlalchemy as sa
 
 from service.store_access import DEFAULT_PROJECT, Access
+from service.store_audit import Deed
 from service.store_database import Database, StoreError, StoreUnavailableError, UnstorableError
 from service.store_events import Delivery, Events
 from service.store_leases import LeaseLostError, Leases, sweep_lease
@@ -20,6 +21,7 @@ from service.store_upgrade import upgrade
 
 __all__ = [
     "DEFAULT_PROJECT",
+    "Deed",
     "Delivery",
     "KeyConflictError",
     "LeaseLostError",

@@ -9,11 +9,11 @@ from typing import Any, Final, Literal
 import sqlalchemy as sa
 
 from service.records import AuditRecord, CodePackage, Quota, Role, TokenRecord, Webhook
+from service.store_audit import Deed, note
 from service.store_database import Database
 from service.store_rows import audit_of, package_of, quota_of, quota_row, token_of, webhook_of
 from service.store_schema import audit, deliveries, packages, projects, quotas, tokens, webhooks
 
-_AUDIT_ORDER: Final = 2
 DEFAULT_PROJECT: Final = "default"
 
 
@@ -126,10 +126,8 @@ class Access:
         """Put on record for good who did what; the database itself refuses to change or remove it."""
 
         def work(connection: sa.Connection) -> None:
-            row = {"user": user, "project": project, "action": action, "subject": subject, "outcome": outcome}
-            now = self._database.now(connection)
-            self._database.in_order(connection, _AUDIT_ORDER)
-            connection.execute(sa.insert(audit).values({**row, "address": address, "at": now}))
+            what = {"project": project, "subject": subject, "outcome": outcome, "at": self._database.now(connection)}
+            note(self._database, connection, Deed(user, action, address), what)
 
         self._database.write(work)
 

@@ -29,6 +29,17 @@ _Wanted = tuple[Work[Any], "Future[Any]"]
 BUSY_S: Final = 30.0  # for another process that writes the same SQLite file
 MOST_AT_ONCE: Final = 256  # writes in one transaction
 READERS: Final = 8
+# A database that hangs, or is gone without a word, must not take every thread of the service with it.
+_PATIENCE: Final = {
+    "connect_timeout": 10,
+    "keepalives": 1,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,  # ms
+}
+_LIMITS: Final = {"statement_timeout": "30s", "lock_timeout": "10s", "idle_in_transaction_session_timeout": "10s"}
+_POOL_S: Final = 10.0  # for a connection that is free
 _RETRIES: Final = 5  # of a transaction that PostgreSQL gave up in favour of another one
 _AGAIN: Final = ("40001", "40P01", "23505")  # serialization failure, deadlock, somebody else took the same key
 
@@ -109,6 +120,8 @@ class Database:
         """A transaction that no other one of this kind, of any process, runs beside."""
         with plain_errors(), self._writing.begin() as connection:
             if not self.is_sqlite:
+                for limit in _LIMITS:  # a migration may take as long as it takes, and wait for another one's end
+                    connection.execute(sa.text(f"SET LOCAL {limit} = 0"))
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(7083551)"))
             yield connection
 
@@ -220,9 +233,21 @@ def _parsed(url: str) -> sa.URL:
     raise StoreError(msg)
 
 
+def _limited(url: sa.URL) -> dict[str, Any]:
+    """What to connect to PostgreSQL with; what the operator says of it in the URL counts more."""
+    given = url.query.get("options", "")
+    own = given if isinstance(given, str) else " ".join(given)
+    limits = " ".join(f"-c {name}={value}" for name, value in _LIMITS.items())
+    patience = {name: value for name, value in _PATIENCE.items() if name not in url.query}
+    return {**patience, "options": f"{limits} {own}".strip()}
+
+
 def _engine(url: sa.URL, size: int) -> sa.Engine:
     if url.get_backend_name() != "sqlite":
-        return sa.create_engine(url, pool_size=READERS, max_overflow=READERS, pool_pre_ping=True, hide_parameters=True)
+        return sa.create_engine(
+            url, pool_size=READERS, max_overflow=READERS, pool_timeout=_POOL_S, pool_pre_ping=True,
+            connect_args=_limited(url), hide_parameters=True,
+        )  # fmt: skip
     arguments = {"check_same_thread": False, "timeout": BUSY_S, "isolation_level": None}
     engine = sa.create_engine(
         url, poolclass=sa.QueuePool, pool_size=size, max_overflow=0, connect_args=arguments, hide_parameters=True

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
-from typing import Final, Unpack
+from typing import Any, Final, Unpack
 
 import sqlalchemy as sa
 
@@ -12,6 +13,7 @@ from service.errors import TuneyardError
 from service.lifecycle_news import news
 from service.queue import Usage
 from service.records import Lease, NewSweep, State, SweepRecord, Wish
+from service.store_audit import Deed, note
 from service.store_database import Database, StoreError
 from service.store_events import About, tell
 from service.store_finding import Filters, find_id, page, read_sweep
@@ -21,6 +23,7 @@ from service.store_schema import events, keys, leases, projects, specs, sweeps, 
 from service.sweeps import new_id
 
 _TRIES: Final = 20
+CREATED: Final = "201"  # the outcome of a deed that makes a sweep, as in every other entry of the audit log
 DAY_S: Final = 86400.0
 HALF_LIFE_DAYS: Final = 3.0  # after which what somebody used counts half
 _OVER: Final = tuple(state.value for state in State if state.is_over)
@@ -28,6 +31,10 @@ _OVER: Final = tuple(state.value for state in State if state.is_over)
 _PROJECT: Final = sa.select(projects.c.name).where(projects.c.name == sa.bindparam("project"))
 _TAKEN: Final = sa.select(sweeps.c.id).where(sweeps.c.id == sa.bindparam("id"))
 _KEY: Final = sa.select(keys).where(*(keys.c[name] == sa.bindparam(name) for name in ("project", "owner", "key")))
+_KEYS: Final = sa.select(keys).where(
+    keys.c.project.in_(sa.bindparam("projects", expanding=True)),
+    *(keys.c[name] == sa.bindparam(name) for name in ("owner", "key")),
+)
 _ADD_SWEEP: Final = sa.insert(sweeps)
 _ADD_SPEC: Final = sa.insert(specs)
 
@@ -49,11 +56,14 @@ class Sweeps:
 
     _database: Database
 
-    def create_sweep(self, new: NewSweep, *, key: str | None, body_digest: str) -> tuple[SweepRecord, bool]:
+    def create_sweep(
+        self, new: NewSweep, *, key: str | None, body_digest: str, deed: Deed | None = None
+    ) -> tuple[SweepRecord, bool]:
         """The queued sweep, and whether this call made it: a second one with the same key and body finds the first's.
 
         Keys are each owner's own, in each project. The id is another than asked for where that is taken.
-        KeyConflictError where the key came with another body, or its sweep was deleted since; ProjectNotFoundError.
+        A sweep that is made is in the audit log as `deed`, with it or not at all. KeyConflictError where the key came
+        with another body, or its sweep was deleted since; ProjectNotFoundError.
         """
 
         def work(connection: sa.Connection) -> tuple[SweepRecord, bool]:
@@ -72,6 +82,9 @@ class Sweeps:
             connection.execute(_ADD_SPEC, {"sweep_id": sweep_id, "spec": record.spec})
             told = {"by": new.owner, "name": new.name, "priority": new.priority, "forked_from": new.forked_from}
             tell(self._database, connection, About(sweep_id, new.project, now), [("submitted", told)])
+            if deed is not None:
+                what = {"project": new.project, "subject": sweep_id, "outcome": CREATED, "at": now}
+                note(self._database, connection, deed, what)
             return record, True
 
         return self._database.write(work)
@@ -85,14 +98,15 @@ class Sweeps:
         row = {**mine, "body_digest": body_digest, "sweep_id": new.id, "created_at": now}
         if self._database.insert_new(connection, keys, row):
             return None
-        first = connection.execute(_KEY, mine).one()
-        if first.body_digest != body_digest:
-            msg = f"this Idempotency-Key came with another body before, which made {first.sweep_id}; take a new key"
-            raise KeyConflictError(msg)
-        if connection.scalar(_TAKEN, {"id": first.sweep_id}) is None:
-            msg = f"this Idempotency-Key made {first.sweep_id}, which has been deleted since; take a new key"
-            raise KeyConflictError(msg)
-        return read_sweep(connection, first.sweep_id)
+        return _first(connection, connection.execute(_KEY, mine).all(), body_digest)
+
+    def made_with(self, key: str, owner: str, body_digest: str, projects: frozenset[str]) -> SweepRecord | None:
+        """The sweep that `owner` made with this key and body, in whichever of `projects`; None where the key is new.
+
+        KeyConflictError as in `create_sweep`.
+        """
+        asked = {"key": key, "owner": owner, "projects": sorted(projects)}
+        return self._database.read(lambda c: _first(c, c.execute(_KEYS, asked).all(), body_digest))
 
     def sweep(self, sweep_id: str, projects: frozenset[str] | None) -> SweepRecord:
         """The sweep that `sweep_id` means, which may be a name or the start of an id, among those of `projects`.
@@ -223,6 +237,20 @@ class Sweeps:
             tell(self._database, connection, about, [("deleted", {})])
 
         self._database.write(work)
+
+
+def _first(connection: sa.Connection, found: Sequence[sa.Row[Any]], body_digest: str) -> SweepRecord | None:
+    """The sweep that a key stands for, by what is known of the key; None where that is nothing."""
+    if not found:
+        return None
+    same = next((row for row in found if row.body_digest == body_digest), None)
+    if same is None:
+        msg = f"this Idempotency-Key came with another body before, which made {found[0].sweep_id}; take a new key"
+        raise KeyConflictError(msg)
+    if connection.scalar(_TAKEN, {"id": same.sweep_id}) is None:
+        msg = f"this Idempotency-Key made {same.sweep_id}, which has been deleted since; take a new key"
+        raise KeyConflictError(msg)
+    return read_sweep(connection, same.sweep_id)
 
 
 def _free_id(connection: sa.Connection, new: NewSweep) -> str:

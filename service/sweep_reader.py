@@ -11,7 +11,7 @@ import math
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,10 +19,11 @@ from service.errors import SweepNotFoundError, TuneyardError
 from service.overview import insight_of, trial_rows
 from service.spec import SweepSpec
 from service.sweeps import Sweep, sweeps_folder
+from service.tuning.confined import ConfinedStorage
 from service.tuning.history import History
 from service.tuning.knowledge import ABOUT_FACT
-from service.tuning.ledger import LedgerTail
-from service.tuning.outcome import write_report
+from service.tuning.ledger import LedgerTail, read_ledger
+from service.tuning.outcome import report_files
 from service.tuning.report_held_out import held_out_of
 from service.tuning.report_race import race_of
 from service.tuning.sweep_folder import read_job
@@ -39,6 +40,7 @@ class _Open:
     tail: LedgerTail
     history: History
     reported: int = -1  # how many records the report was made of
+    report: dict[str, str] = field(default_factory=dict)
 
 
 class Reader:
@@ -70,13 +72,14 @@ class Reader:
             **({"insight": insight_of(found.history, found.spec)} if request["insight"] else {}),
         }
 
-    def _report(self, request: Mapping[str, Any]) -> int:
-        """Write the report as far as the ledger tells; how many records that was."""
+    def _report(self, request: Mapping[str, Any]) -> str | None:
+        """A file of the report, as far as the ledger tells; nothing is written to the folder, which is the job's."""
         found = self._read(request["sweep_id"])
         if found.reported != found.history.sequence:
-            write_report(self._folder(request["sweep_id"]), found.spec)
+            folder = self._folder(request["sweep_id"])
+            found.report = report_files(folder, found.spec, read_ledger(folder, ConfinedStorage(folder)))
             found.reported = found.history.sequence
-        return found.reported
+        return found.report.get(request["name"])
 
     def _curve(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """What a comparison shows: each improvement of the best, by trials and by time."""
@@ -101,7 +104,12 @@ class Reader:
         if found is None or not Sweep(folder).path("ledger").exists():
             job = read_job(folder)
             spec = SweepSpec.from_dict(job.spec)
-            found = _Open(spec, job.facts.get(ABOUT_FACT), LedgerTail(folder), History(spec.objectives))
+            found = _Open(
+                spec,
+                job.facts.get(ABOUT_FACT),
+                LedgerTail(folder, storage=ConfinedStorage(folder)),
+                History(spec.objectives),
+            )
         for record in found.tail.read_new():
             found.history.apply(record)
         self._open[sweep_id] = found
@@ -134,6 +142,13 @@ def plain(data: Any) -> Any:  # noqa: ANN401  # any JSON value
     return [plain(value) for value in data] if isinstance(data, list | tuple) else data
 
 
+def _plainly(error: Exception) -> str:
+    """What is wrong, without a path of this machine."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return f"{type(error).__name__}: {error}"
+
+
 def main() -> int:
     """Answer what standard input asks."""
     reader = Reader(Path(sys.argv[1]))
@@ -142,8 +157,8 @@ def main() -> int:
             said = {"answer": plain(reader.answer(json.loads(line)))}
         except (SweepNotFoundError, FileNotFoundError):
             said = {"missing": True}
-        except (TuneyardError, OSError, ValueError, KeyError, TypeError, ArithmeticError) as error:
-            said = {"error": f"{type(error).__name__}: {error}"}
+        except (TuneyardError, OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
+            said = {"error": _plainly(error)}
         sys.stdout.write(json.dumps(said) + "\n")
         sys.stdout.flush()
     return 0

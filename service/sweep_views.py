@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import codecs
 import json
-import os
 import queue
 import subprocess
 import sys
@@ -17,17 +16,20 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from cluster.backend import Backend, JobError, UnknownJobError
 from service.errors import TuneyardError
 from service.records import SweepRecord
-from service.settings import python_path
+from service.settings import child_environment
 from service.sighting import newest_word
 from service.sweeps import sweeps_folder
+from service.tuning.confined import NotOursError, open_in, read_in
 
 TIMEOUT_S: Final = 60.0
 IDLE_S: Final = 120.0
+MOST_ASKING: Final = 8  # at a time; each holds one of the service's threads, of which others have need too
+_BUSY: Final = "too much is being read just now; try again"
 MAX_CHUNK_BYTES: Final = 262_144
 _LONGEST_CHARACTER: Final = 4  # bytes in UTF-8
 _DRIVER_LOG: Final = "logs/driver.log"
@@ -74,14 +76,13 @@ class Views:
         return found
 
     def report(self, record: SweepRecord, name: str) -> bytes | None:
-        """A file of the sweep's report: as left at its end, or written now. None while no trial has reported."""
-        path = self._folder(record) / "report" / name
-        is_whole = record.state.is_over and path.exists()
-        if not is_whole and (self._folder(record) / "ledger").exists():
-            self._ask(record, {"what": "report"})
-        with suppress(FileNotFoundError):
-            return path.read_bytes()
-        return None
+        """A file of the sweep's report: as left at its end, or made now. None while no trial has reported."""
+        name = f"report/{name}"
+        if record.state.is_over:
+            with suppress(FileNotFoundError, NotOursError):
+                return read_in(self._folder(record), name)
+        found: str | None = self._ask(record, {"what": "report", "name": name})
+        return None if found is None else found.encode()
 
     def log(self, record: SweepRecord, trial: int | None, *, offset: int, limit: int) -> Chunk | None:
         """A piece of the driver's log, or of a trial's; None where there is none. A negative `offset` is from the end.
@@ -89,8 +90,13 @@ class Views:
         Pieces end between characters, so that they can be put together again.
         """
         name = _DRIVER_LOG if trial is None else f"logs/trial-{trial}.log"
-        with suppress(FileNotFoundError, NotADirectoryError):
-            return _chunk(self._folder(record) / name, offset, min(limit, MAX_CHUNK_BYTES))
+        try:
+            with open_in(self._folder(record), name) as stream:
+                return _chunk(stream, offset, min(limit, MAX_CHUNK_BYTES))
+        except NotOursError:
+            return None
+        except FileNotFoundError:
+            pass
         if trial is not None or self._backend is None or record.attempt == 0:
             return None
         with suppress(UnknownJobError, JobError):
@@ -111,12 +117,11 @@ class Views:
         return said.get("answer")
 
 
-def _chunk(path: Path, offset: int, limit: int) -> Chunk:
-    with path.open("rb") as stream:
-        end = stream.seek(0, 2)
-        start = max(0, end + offset) if offset < 0 else min(offset, end)
-        stream.seek(start)
-        data = stream.read(max(_LONGEST_CHARACTER, limit))
+def _chunk(stream: BinaryIO, offset: int, limit: int) -> Chunk:
+    end = stream.seek(0, 2)
+    start = max(0, end + offset) if offset < 0 else min(offset, end)
+    stream.seek(start)
+    data = stream.read(max(_LONGEST_CHARACTER, limit))
     reaches_end = start + len(data) >= end
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     text = decoder.decode(data, final=reaches_end)
@@ -128,20 +133,24 @@ class ReaderProcess:
 
     def __init__(self, home: Path, timeout_s: float = TIMEOUT_S, idle_s: float = IDLE_S) -> None:
         self._home, self._timeout_s, self._idle_s = home, timeout_s, idle_s
-        self._lock = threading.Lock()
+        self._lock, self._places = threading.Lock(), threading.BoundedSemaphore(MOST_ASKING)
         self._process: subprocess.Popen[str] | None = None
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._used_at = 0.0
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """The answer to `request`. ViewError where the process does not give one in time, or is busy for too long."""
-        if not self._lock.acquire(timeout=self._timeout_s):
-            msg = "too much is being read just now; try again"
-            raise ViewError(msg)
+        if not self._places.acquire(blocking=False):
+            raise ViewError(_BUSY)
         try:
-            return self._asked(request)
+            if not self._lock.acquire(timeout=self._timeout_s):
+                raise ViewError(_BUSY)
+            try:
+                return self._asked(request)
+            finally:
+                self._lock.release()
         finally:
-            self._lock.release()
+            self._places.release()
 
     def close(self) -> None:
         """End the process."""
@@ -170,7 +179,7 @@ class ReaderProcess:
             return self._process
         self._end()
         command = [sys.executable, "-P", "-m", "service.sweep_reader", str(self._home)]
-        environment = {**os.environ, "PYTHONPATH": python_path(_ROOT)}
+        environment = child_environment(_ROOT)
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
         self._process, self._lines = process, queue.SimpleQueue()
         threading.Thread(target=_pump, args=(process, self._lines), daemon=True).start()

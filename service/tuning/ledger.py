@@ -120,8 +120,8 @@ class Ledger:
 class LedgerTail:
     """A reader's end that follows a growing ledger; any number of them, in any process."""
 
-    def __init__(self, folder: Path, start: int = 0) -> None:
-        self._storage: Storage = FolderStorage(folder)
+    def __init__(self, folder: Path, start: int = 0, storage: Storage | None = None) -> None:
+        self._storage = storage or FolderStorage(folder)
         self.next = start
 
     def read_new(self) -> list[Record]:
@@ -144,9 +144,9 @@ class LedgerTail:
         return found
 
 
-def read_ledger(folder: Path) -> list[Record]:
+def read_ledger(folder: Path, storage: Storage | None = None) -> list[Record]:
     """All records of the sweep stored in `folder`, without a torn tail. LedgerDamagedError if the middle is damaged."""
-    storage = FolderStorage(folder)
+    storage = storage or FolderStorage(folder)
     for _ in range(READS - 1):
         with contextlib.suppress(FileNotFoundError, LedgerDamagedError):  # a driver may be merging right now
             return _read(storage)[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -9,13 +10,14 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import yaml
 
 from service.spec import SweepSpec
 from service.tuning.conductor import CONFIG_NAME, Conductor
-from service.tuning.events import Artifacts, SweepEnded
+from service.tuning.confined import read_in
+from service.tuning.events import Artifacts, Record, SweepEnded
 from service.tuning.history import History
 from service.tuning.ledger import read_ledger
 from service.tuning.patience import patiently
@@ -51,12 +53,27 @@ def write_report(
     folder: Path, spec: SweepSpec, *, ended: SweepEnded | None = None, warnings: Sequence[str] = ()
 ) -> list[str]:
     """Write the report of the sweep in `folder` as far as its ledger tells, finished or not; the names of the files."""
+    files = report_files(folder, spec, read_ledger(folder), ended=ended, warnings=warnings)
+    storage = FolderStorage(folder)
+    for name, text in files.items():
+        storage.replace(name, text.encode())
+    return list(files)
+
+
+def report_files(
+    folder: Path,
+    spec: SweepSpec,
+    records: Sequence[Record],
+    *,
+    ended: SweepEnded | None = None,
+    warnings: Sequence[str] = (),
+) -> dict[str, str]:
+    """The report that `records` of the sweep in `folder` make: the text of each of its files."""
     from service.tuning.insight import KEYS
     from service.tuning.insight_svg import importance_svg
     from service.tuning.report import build_report
     from service.tuning.report_html import render
 
-    records = read_ledger(folder)
     report = build_report(records, spec, ended=ended, warnings=warnings)
     history = History.of(spec.objectives, records)
     best = best_config(history, spec, folder)
@@ -72,10 +89,7 @@ def write_report(
     front = pareto_csv(history)
     if front is not None:
         files[PARETO_CSV] = front
-    storage = FolderStorage(folder)
-    for name, text in files.items():
-        storage.replace(name, text.encode())
-    return list(files)
+    return files
 
 
 def pareto_csv(history: History) -> str | None:
@@ -103,7 +117,6 @@ def best_config(history: History, spec: SweepSpec, folder: Path) -> str | None:
         return None
     number, epoch = ranking[0]
     trial = history.trials[number]
-    resolved = folder / CONFIG_NAME.format(trial=number)
     values = ", ".join(f"{o.name} {trial.metrics[epoch][o.name]:.6g}" for o in spec.objectives.objectives)
     folds = spec.evaluation.arguments(trial.fold)
     header = [
@@ -120,8 +133,16 @@ def best_config(history: History, spec: SweepSpec, folder: Path) -> str | None:
         seed=seed_of(spec),
         max_epochs=epoch,
         header=header,
-        resolved=yaml.safe_load(resolved.read_bytes()) if resolved.exists() else None,
+        resolved=_resolved(folder, number),
     )
+
+
+def _resolved(folder: Path, number: int) -> dict[str, Any] | None:
+    """The whole config of a trial, as its worker left it; None where it did not."""
+    with contextlib.suppress(FileNotFoundError):
+        found: dict[str, Any] = yaml.safe_load(read_in(folder, CONFIG_NAME.format(trial=number)))
+        return found
+    return None
 
 
 def seed_of(spec: SweepSpec) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from service.errors import SweepNotFoundError
+from service.tuning.confined import read_in
 from service.tuning.storage import FolderStorage
 
 JOB_FILE: Final = "sweep.json"
@@ -44,7 +45,7 @@ def write_job(folder: Path, job: Job) -> None:
 def read_job(folder: Path) -> Job:
     """The job of the sweep stored in `folder`; SweepNotFoundError if there is none that can be read."""
     try:
-        return Job(**json.loads((folder / JOB_FILE).read_bytes()))
+        return Job(**json.loads(read_in(folder, JOB_FILE)))
     except FileNotFoundError:
         msg = f"{folder} holds no sweep; `tuneyard list` shows those that exist"
         raise SweepNotFoundError(msg) from None

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+import sqlalchemy as sa
 
 from cluster.backend import JobState
 from service import lifecycle
@@ -16,10 +17,13 @@ from service.store import (
     KeyConflictError,
     ProjectNotFoundError,
     Store,
+    StoreUnavailableError,
     UnstorableError,
     VersionConflictError,
 )
+from service.store_database import Database
 from service.sweeps import new_id
+from tests.databases import new_database
 
 SPEC = {"name": "digits", "parameters": {"b": 1, "a": 2}, "budget": {"max_trials": 8}, "resources": {"cpu": 1}}
 
@@ -86,8 +90,8 @@ class TestSubmission:
         keys, copies = 100, 8
         with ThreadPoolExecutor(16) as pool:
             made = pool.map(
-                lambda n: store.create_sweep(new(f"s{n % keys}"), key=f"k{n % keys}", body_digest=str(n % keys)),
-                range(keys * copies),
+                lambda n: store.create_sweep(new(f"s{n}"), key=f"k{n}", body_digest=str(n)),
+                [n // copies for n in range(keys * copies)],  # those of one key beside one another
             )
             answers = list(made)
         assert len({record.id for record, _ in answers}) == sum(was_created for _, was_created in answers) == keys
@@ -227,3 +231,37 @@ class TestChanging:
         assert store.last_event() == last + 1
         with pytest.raises(SweepNotFoundError):
             store.add_event(sweep_id, "started", {})
+
+
+class TestStuckDatabase:
+    """PostgreSQL alone: SQLite has nobody to wait for but other writers, for whom it has a time of its own."""
+
+    def test_every_connection_has_limits_and_the_operators_own_count_more(self, postgresql_url: str) -> None:
+        url = new_database(postgresql_url)
+        shown = "SELECT name, setting FROM pg_settings WHERE name LIKE '%timeout' OR name = 'search_path'"
+        for changed, milliseconds in ((url, "30000"), (f"{url}%20-c%20statement_timeout%3D7s", "7000")):
+            database = Database(changed)
+            found = database.read(lambda c: {row.name: row.setting for row in c.execute(sa.text(shown))})
+            database.close()
+            assert found["statement_timeout"] == milliseconds
+            assert found["lock_timeout"] == found["idle_in_transaction_session_timeout"] == "10000"
+            assert found["search_path"].startswith("test")
+
+    def test_waiting_for_a_lock_ends_but_not_before_a_migration(self, postgresql_url: str) -> None:
+        url = new_database(postgresql_url) + "%20-c%20lock_timeout%3D50ms"
+        first, second = Database(url), Database(url)
+
+        def migrate() -> None:
+            with second.exclusive():
+                pass
+
+        with ThreadPoolExecutor(1) as pool, first.exclusive():
+            locked = sa.text("SELECT pg_advisory_xact_lock(7083551)")
+            with pytest.raises(StoreUnavailableError, match="lock timeout"):
+                second.write(lambda c: c.execute(locked))
+            waiting = pool.submit(migrate)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.3)
+        waiting.result(timeout=60)
+        for database in (first, second):
+            database.close()

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from service.api_limits import Buckets
+from service.api_problems import problem_of
 from service.api_service import Limits
 from service.auth import AuthSettings
+from service.sweep_views import MOST_ASKING, ReaderProcess, ViewError
 from tests.serving import ROOT, Served, serving, spec
 
 
@@ -64,6 +68,31 @@ def test_a_flood_is_told_when_to_come_back(served: Served) -> None:
     answer = served.ask("viewer", "GET", "/whoami")
     assert int(answer.headers["retry-after"]) > 10
     assert served.ask("submitter", "GET", "/whoami").status_code == 200, "others are not held up"
+
+
+def noting(calls: list[object], do: Callable[[object], object]) -> Callable[[object], object]:
+    """`do`, with a note of each call."""
+
+    def noted(given: object) -> object:
+        calls.append(given)
+        return do(given)
+
+    return noted
+
+
+def test_what_is_refused_for_coming_too_often_leaves_no_trace_in_the_database(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statuses = [served.ask("admin", "POST", "/sweeps", json={"spec": {}}).status_code for _ in range(25)]
+    assert statuses == [422] * 20 + [429] * 5
+    assert len(served.service.store.audit(None)) == 20
+    asked: list[object] = []
+    database = served.service.store._database
+    for name in ("read", "write"):
+        monkeypatch.setattr(database, name, noting(asked, getattr(database, name)))
+    for _ in range(5):
+        assert served.ask("admin", "POST", "/sweeps", json={"spec": {}}).status_code == 429
+    assert len(asked) <= 1, "who asks may be looked up again, after a while"
 
 
 def test_guessing_tokens_is_slowed_down(served: Served) -> None:
@@ -141,8 +170,9 @@ def test_metrics_count_requests_by_route_and_sweeps_by_state(served: Served) -> 
 
 
 FOOTPRINT = """
-import resource, sys, tempfile
+import sys, tempfile
 from pathlib import Path
+import psutil
 from tests.serving import serving
 with serving(Path(tempfile.mkdtemp())) as served:
     for _ in range(50):
@@ -150,7 +180,7 @@ with serving(Path(tempfile.mkdtemp())) as served:
     for path in ("/sweeps?limit=1000", f"/sweeps/{sweep_id}", f"/sweeps/{sweep_id}/trials", "/queue", "/cluster"):
         assert served.ask("operator", "GET", path).status_code == 200
 heavy = {"ray", "torch", "mlflow", "numpy", "scipy", "sklearn", "pytorch_lightning"} & set(sys.modules)
-print(sorted(heavy), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(sorted(heavy), psutil.Process().memory_info().rss // 2**20)
 """
 
 
@@ -159,3 +189,29 @@ def test_the_process_stays_small_and_imports_nothing_heavy() -> None:
     heavy, _, mebibytes = done.stdout.strip().rpartition(" ")
     assert heavy == "[]"
     assert int(mebibytes) < 200
+
+
+def test_health_waits_for_nobody(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stuck(*_: object) -> None:
+        raise AssertionError
+
+    served.client.get("/healthz")
+    monkeypatch.setattr(served.service.store._database, "read", stuck)
+    monkeypatch.setattr("anyio.to_thread.run_sync", stuck)
+    assert served.client.get("/healthz").status_code == 200
+
+
+def test_few_wait_for_the_process_that_reads(tmp_path: Path) -> None:
+    reader = ReaderProcess(tmp_path, timeout_s=60.0)
+    with ThreadPoolExecutor(MOST_ASKING) as pool:
+        with reader._lock:
+            waiting = [pool.submit(reader.ask, {"what": "curve", "sweep_id": "none"}) for _ in range(MOST_ASKING)]
+            while reader._places._value:
+                time.sleep(0.01)
+            with pytest.raises(ViewError, match="try again"):
+                reader.ask({"what": "curve", "sweep_id": "none"})
+        assert [each.result() for each in waiting] == [{"missing": True}] * MOST_ASKING
+    reader.close()
+    problem = problem_of(ViewError("busy"))
+    assert problem is not None
+    assert (problem.status_code, problem.headers) == (503, {"Retry-After": "2"})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -139,4 +141,47 @@ def test_nobody_holds_more_streams_than_allowed(served: Served) -> None:
     assert [statuses.get(timeout=60), statuses.get(timeout=60)] == [200, 200]
     for thread in threads:
         thread.join()
+    assert served.app.state.streams.count == 0
+
+
+@pytest.mark.parametrize("path", ["/events", "/sweeps/{id}/events", "/sweeps/{id}/logs"])
+def test_a_stream_ends_with_its_token(served: Served, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.setattr(api_events, "IDENTIFY_S", 0.0)
+    record = served.submit()
+    (write_sweep(served.service.home, record, [0.5]) / "logs" / "driver.log").write_text("one\n")
+    store = served.service.store
+    (token,) = store.tokens("viewer")
+
+    def revoke() -> None:
+        store.revoke_token(token.id)
+        served.service.changed()
+
+    place, name = (served.service.views, "log") if path.endswith("logs") else (store, "events")
+    on_look(monkeypatch, place, name, {3: revoke})
+    answer = served.ask("viewer", "GET", path.format(id=record["id"]), headers=STREAM)
+    assert answer.status_code == 200
+    assert len(messages(answer.text)) == 1
+    assert served.ask("viewer", "GET", "/whoami").status_code == 401
+
+
+def test_who_has_gone_before_the_stream_begins_holds_no_place(served: Served) -> None:
+    sweep_id = served.submit()["id"]
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(_: object) -> None:
+        raise OSError("the client has gone")  # noqa: EM101, TRY003  # as the server says it
+
+    async def ask() -> None:
+        headers = [(b"accept", b"text/event-stream"), (b"authorization", f"Bearer {served.tokens['viewer']}".encode())]
+        scope = {
+            "type": "http", "method": "GET", "path": f"/api/v1/sweeps/{sweep_id}/events", "query_string": b"",
+            "headers": headers, "client": ("127.0.0.1", 1), "http_version": "1.1", "scheme": "http",
+        }  # fmt: skip
+        with suppress(OSError):
+            await served.app(scope, receive, send)
+
+    for _ in range(5):
+        asyncio.run(ask())
     assert served.app.state.streams.count == 0

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from service import store_audit
 from service.api_models import Details, Sweep
+from service.auth import issue
+from service.records import Role
 from tests.serving import Served, serving, spec, write_sweep
 
 
@@ -26,6 +29,23 @@ def test_a_submitted_sweep_is_queued_as_it_was_sent(served: Served) -> None:
     assert {**found.spec, "code": {}} == {**spec(), "code": {}}
     assert found.spec["code"]["root"] == ".", "the folder of whoever sent it means nothing here"
     assert served.ask("viewer", "GET", f"/sweeps/{found.id}").json()["id"] == found.id
+
+
+def test_only_admins_let_sweeps_go_before_all_others(served: Served) -> None:
+    assert served.submit("submitter", priority=100)["priority"] == 100
+    urgent = served.submit("admin", priority=1000)
+    mine = served.submit("submitter")
+    for path, body in (
+        ("/sweeps", {"spec": spec(), "priority": 101}),
+        (f"/sweeps/{mine['id']}/fork", {"priority": 101}),
+        (f"/sweeps/{mine['id']}/prioritise", {"priority": 101}),
+    ):
+        answer = served.ask("submitter", "POST", path, json=body)
+        assert answer.status_code == 422, path
+        assert answer.json()["faults"][0]["path"] == "priority"
+        assert "at most 100" in answer.text
+    assert served.ask("submitter", "POST", f"/sweeps/{urgent['id']}/fork", json={}).json()["priority"] == 100
+    assert served.ask("admin", "POST", f"/sweeps/{mine['id']}/prioritise", json={"priority": 1000}).status_code == 200
 
 
 def test_the_words_of_other_tools_are_read_as_in_a_file(served: Served) -> None:
@@ -63,6 +83,53 @@ def test_the_same_key_is_the_same_sweep(served: Served) -> None:
     other = served.ask("submitter", "POST", "/sweeps", json={"spec": spec(), "priority": 1}, headers=headers)
     assert (other.status_code, other.json()["type"]) == (409, "urn:tuneyard:key-conflict")
     assert served.ask("colleague", "POST", "/sweeps", json={"spec": spec()}, headers=headers).status_code == 201
+
+
+def once(served: Served, path: str, content: str, key: str = "once", who: str = "submitter") -> tuple[int, str]:
+    headers = {"Idempotency-Key": key, "Content-Type": "application/json"}
+    answer = served.ask(who, "POST", path, content=content, headers=headers)
+    return answer.status_code, answer.json()["id" if answer.is_success else "type"]
+
+
+CONFLICT = (409, "urn:tuneyard:key-conflict")
+
+
+def test_a_key_is_looked_up_before_anything_else(served: Served) -> None:
+    source = served.submit(spec={**spec(), "name": "source"})
+    content = json.dumps({"spec": {**spec(), "search": {"name": "bayes", "warm_start": ["source"]}}})
+    status, first = once(served, "/sweeps", content)
+    assert status == 201
+    served.service.store.forget_sweep(source["id"])
+    assert served.ask("operator", "PUT", "/quotas/user/*", json={"running_sweeps": 0}).status_code == 200
+    assert once(served, "/sweeps", content, "new") == (422, "urn:tuneyard:invalid"), "it would be refused by now"
+    assert once(served, "/sweeps", content) == (200, first)
+    assert once(served, "/sweeps", json.dumps({"spec": {"name": "no sweep"}})) == CONFLICT
+    assert once(served, "/sweeps", content + " ") == CONFLICT, "it is another body, byte for byte"
+    assert once(served, "/sweeps", json.dumps({"spec": spec(), "project": "other"})) == CONFLICT
+    served.service.store.forget_sweep(first)
+    assert once(served, "/sweeps", content) == CONFLICT, "a deleted sweep is not made again"
+
+
+def test_a_fork_by_name_is_made_once_though_the_name_is_its_own_by_now(served: Served) -> None:
+    old = served.submit()
+    path, content = f"/sweeps/{old['name']}/fork", json.dumps({"overrides": ["seed=1"]})
+    status, fork = once(served, path, content)
+    assert status == 201
+    assert served.ask("viewer", "GET", f"/sweeps/{old['name']}").json()["id"] == fork
+    assert once(served, path, content) == (200, fork)
+    assert once(served, f"/sweeps/{old['id']}/fork", content) == CONFLICT
+    assert once(served, "/sweeps", json.dumps({"spec": spec()})) == CONFLICT
+    served.service.store.forget_sweep(old["id"])
+    assert once(served, path, content) == (200, fork)
+
+
+def test_a_key_shows_nobody_a_sweep_that_they_may_not_see(served: Served) -> None:
+    content = json.dumps({"spec": spec(), "project": "other"})
+    _, theirs = once(served, "/sweeps", content, who="operator")
+    served.tokens["operator"] = issue(served.service.store, "operator", "less", {"default": Role.SUBMITTER})[0]
+    status, kind = once(served, "/sweeps", content, who="operator")
+    assert (status, kind) == (404, "urn:tuneyard:not-found")
+    assert theirs
 
 
 def test_lists_are_filtered_and_come_in_pages(served: Served) -> None:
@@ -193,6 +260,25 @@ def test_every_change_is_in_the_audit_log_with_its_outcome(served: Served) -> No
     ]
 
 
+def test_a_sweep_and_the_note_of_it_are_one_transaction(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = served.submit()
+    store = served.service.store
+    seconds: list[object] = []
+    monkeypatch.setattr(store, "add_audit", lambda *given: seconds.append(given))
+    once(served, "/sweeps", json.dumps({"spec": spec()}))
+    once(served, f"/sweeps/{made['id']}/fork", "{}", "other")
+    found = [(entry.action, entry.user, entry.outcome, entry.address) for entry in store.audit(None)]
+    assert found == [
+        ("POST /api/v1/sweeps", "submitter", "201", "testclient"),
+        ("POST /api/v1/sweeps", "submitter", "201", "testclient"),
+        ("POST /api/v1/sweeps/{sweep}/fork", "submitter", "201", "testclient"),
+    ]
+    monkeypatch.setattr(store_audit, "_ADD", None)
+    assert served.ask("submitter", "POST", "/sweeps", json={"spec": spec()}).status_code == 503
+    assert sum(store.counts().values()) == 3, "no sweep without its note"
+    assert len(seconds) == 1, "only what came to nothing is noted by itself"
+
+
 def test_a_token_is_shown_once_and_ends_when_it_is_revoked(served: Served) -> None:
     made = served.ask("submitter", "POST", "/tokens", json={"name": "laptop", "expires_in_s": 60}).json()
     headers = {"Authorization": f"Bearer {made['token']}"}
@@ -203,3 +289,12 @@ def test_a_token_is_shown_once_and_ends_when_it_is_revoked(served: Served) -> No
     assert served.ask("colleague", "DELETE", f"/tokens/{made['id']}").status_code == 404
     assert served.ask("submitter", "DELETE", f"/tokens/{made['id']}").status_code == 204
     assert served.client.get("/api/v1/whoami", headers=headers).status_code == 401
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(None, 60), (30, 30), (10**6, 60)])
+def test_a_token_lives_no_longer_than_the_one_that_makes_it(served: Served, asked: int | None, expected: float) -> None:
+    first = served.ask("submitter", "POST", "/tokens", json={"name": "short", "expires_in_s": 60}).json()
+    served.tokens["submitter"] = first["token"]
+    second = served.ask("submitter", "POST", "/tokens", json={"name": "endless", "expires_in_s": asked}).json()
+    assert second["expires_at"] - first["created_at"] == pytest.approx(expected, abs=20)
+    assert second["expires_at"] <= first["expires_at"]

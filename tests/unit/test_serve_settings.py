@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psutil
 import pytest
 
+from cluster import ray_head
 from service.errors import SpecError
 from service.serve_settings import ServeSettings, is_loopback, settings_of
+from service.settings import child_environment
+from service.sweep_views import Views
 
 HOME = Path("data")
 
@@ -54,3 +58,39 @@ def test_where_sweeps_are_tracked_and_where_people_look() -> None:
     assert (beside.tracking_uri, beside.mlflow_url) == (None, "http://127.0.0.1:5001")
     other = ServeSettings(HOME, mlflow="https://mlflow.example")
     assert other.tracking_uri == other.mlflow_url == "https://mlflow.example"
+
+
+@pytest.mark.parametrize("name", ["mlflow", "public_url", "cluster"])
+@pytest.mark.parametrize(
+    "url", ["https://me:canary@example.org", "http://canary@example.org:5000/x", "https://:canary@h"]
+)
+def test_no_url_holds_a_password(name: str, url: str) -> None:
+    with pytest.raises(SpecError, match="user and password") as caught:
+        settings_of(HOME, {name: url}, {})
+    assert "canary" not in str(caught.value)
+
+
+SECRETS = {
+    "TUNEYARD_DATABASE": "postgresql://tuneyard:canary@db/tuneyard", "TUNEYARD_TOKEN": "ty_x_canary",
+    "TUNEYARD_OIDC_ISSUER": "https://canary", "PGPASSWORD": "canary", "RAY_AUTH_TOKEN": "canary",
+}  # fmt: skip
+
+
+def test_what_the_service_starts_gets_none_of_its_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in SECRETS.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "somebody")
+    views = Views(tmp_path)
+    try:
+        assert views._reader.ask({"what": "curve", "sweep_id": "none"}) == {"missing": True}
+        process = views._reader._process
+        assert process is not None
+        found = {"reader": psutil.Process(process.pid).environ()}
+    finally:
+        views.close()
+    found["Ray"] = ray_head._environment(tmp_path, tmp_path / "token")
+    found["MLflow and the folder maker"] = child_environment()
+    for who, environment in found.items():
+        assert "canary" not in str(environment), who
+        assert environment["PATH"], who
+    assert child_environment()["MLFLOW_TRACKING_USERNAME"] == "somebody", "MLflow's own are for MLflow"
