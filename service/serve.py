@@ -5,6 +5,7 @@ Sweeps need none of it: it may be stopped, killed and started again while they r
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import secrets
@@ -100,6 +101,8 @@ def serve(settings: ServeSettings, auth: AuthSettings, announce: Callable[[str],
         stack.enter_context(_signals_end_here(server))
         log.info("serving at %s", url)
         announce(url)
+        gc.collect()
+        gc.freeze()  # what is there now stays: to look through all of it again held requests up for 150 ms a second
         server.run(sockets=[listening])
 
 
