@@ -32,16 +32,20 @@ from service.lifecycle import (
     SubmitFailed,
     Unrunnable,
 )
+from service.once_log import OnceLog
 from service.placement import Placement, RefusedError
 from service.queue import Capacity, allot
 from service.records import State, SweepRecord
 from service.sighting import look, without_words
 from service.store import Store
+from service.store_database import StoreUnavailableError
+from service.store_leases import LeaseLostError
 
 log: Final = logging.getLogger(__name__)
 PERIOD_S: Final = 1.0
 REST_S, REST = 0.2, 5.0  # between two passes: so long, and so many times what the last one took
 BY: Final = "controller"
+_OF_ALL: Final = (NotLeadingError, LeaseLostError, StoreUnavailableError)  # what is no single sweep's trouble
 
 
 class Controller:
@@ -51,6 +55,7 @@ class Controller:
         self.store, self.placement, self.leadership = store, placement, leadership
         self._hands = hands or Hands()
         self._endings = Endings(placement)
+        self._odd = OnceLog(log)
         self._wake = threading.Event()
         self._now = 0.0  # by the database's clock, at the beginning of the pass
         self.trouble = ""  # why the last pass came to nothing; empty when it did not
@@ -97,8 +102,11 @@ class Controller:
             self._note_trouble(str(error))
         self._endings.forget_others(sweeps)
         for sweep in sweeps.values():
-            for command in lifecycle.due(sweep):
-                self._carry_out(sweep, command)
+            try:
+                for command in lifecycle.due(sweep):
+                    self._carry_out(sweep, command)
+            except Exception as error:  # noqa: BLE001  # of this one alone; it stays due
+                self._odd.warn(f"due {sweep.id}", f"{sweep.id} could not be given what is due: {error!r}", error)
 
     def _note_trouble(self, trouble: str) -> None:
         if trouble != self.trouble:
@@ -122,13 +130,22 @@ class Controller:
             self._act(sweeps, sweeps[sweep_id], Placed(concurrency) if is_new else Rebalanced(concurrency))
 
     def _act(self, sweeps: dict[str, SweepRecord], sweep: SweepRecord, event: Event) -> None:
-        """Write what `event` makes of the sweep, where it makes anything of it."""
-        try:
-            after, _ = lifecycle.step(sweep, event, self._now)
-        except Exception:  # its driver, or code of its user's, may have left any nonsense in its folder
-            log.exception("what the driver of %s says is passed over", sweep.id)
-            event = without_words(event)
-            after, _ = lifecycle.step(sweep, event, self._now)
+        """Write what `event` makes of the sweep, where it makes anything of it.
+
+        Whatever goes wrong with one sweep, because of what its driver or its user's code has left, is its own trouble.
+        """
+        for heard in (event, without_words(event)):
+            try:
+                self._write(sweeps, sweep, heard)
+            except _OF_ALL:
+                raise
+            except Exception as error:  # noqa: BLE001  # of this one alone
+                self._odd.warn(sweep.id, f"{sweep.id} cannot take in what was seen of it: {error!r}", error)
+            else:
+                return
+
+    def _write(self, sweeps: dict[str, SweepRecord], sweep: SweepRecord, event: Event) -> None:
+        after, _ = lifecycle.step(sweep, event, self._now)
         if after.version != sweep.version:
             with suppress(SweepNotFoundError):  # deleted just now
                 sweeps[sweep.id] = self.store.act(sweep.id, None, event, by=BY, lease=self.leadership.lease())
@@ -168,7 +185,7 @@ class Controller:
         try:
             self.placement.tell(sweep)
         except OSError as error:
-            log.warning("%s could not be told its share: %s", sweep.id, error)
+            self._odd.warn(f"tell {sweep.id}", f"{sweep.id} could not be told its share: {error}")
 
     def _stop(self, sweep: SweepRecord, wait_s: float) -> None:
         self.leadership.lease()

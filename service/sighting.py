@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+import logging
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from cluster.backend import Backend, JobStatus
+from service.driver_word import tidied
 from service.lifecycle import Event, JobLost, JobSeen
+from service.once_log import OnceLog
 from service.records import State, SweepRecord
-from service.sweeps import sweeps_folder
-from service.tuning.confined import read_in
-from service.tuning.sweep_folder import PROGRESS_FILE
+from service.sweeps import Sweep, sweeps_folder
 from service.tuning.tracking_cursor import read_cursor
 
-LARGEST_BYTES: Final = 2**20  # of a word that is listened to
-DEEPEST: Final = 32  # levels of it
-_PARTS: Final = ("best", "metric", "tracking", "trials")  # that have parts of their own
+_odd: Final = OnceLog(logging.getLogger(__name__))
 
 
 def look(home: Path, backend: Backend, sweeps: Iterable[SweepRecord]) -> list[tuple[SweepRecord, Event]]:
@@ -42,7 +39,7 @@ def event_of(home: Path, sweep: SweepRecord, status: JobStatus | None) -> Event 
     if not sweep.state.is_placed and status.state.is_over:
         return None
     said = _progress(home, sweep.id)
-    return JobSeen(status.attempt, status.state, said, status.message, _hours(said or {}))
+    return JobSeen(status.attempt, status.state, said, status.message, (said or {}).get("trial_hours"))
 
 
 def without_words(event: Event) -> Event:
@@ -56,34 +53,24 @@ def without_words(event: Event) -> Event:
             return event
 
 
-def _hours(said: Mapping[str, Any]) -> float | None:
-    hours = said.get("trial_hours")
-    return float(hours) if isinstance(hours, int | float) and 0 <= hours < float("inf") else None
-
-
 def _progress(home: Path, sweep_id: str) -> dict[str, Any] | None:
-    return newest_word(sweeps_folder(home) / sweep_id)
+    try:
+        said = newest_word(sweeps_folder(home) / sweep_id)
+    except Exception as error:  # noqa: BLE001  # of one folder: the others have their turn
+        _odd.warn(sweep_id, f"what the driver of {sweep_id} says is passed over: {error!r}", error)
+        return None
+    _odd.forget(sweep_id)
+    return said
 
 
 def newest_word(folder: Path) -> dict[str, Any] | None:
     """What the driver last said of the sweep in `folder`, and which run in MLflow its tracker has made of it.
 
-    None where there is nothing that can be read, or more than a driver would say.
+    None where there is nothing that can be read, or more than a driver would say; see `driver_word`.
     """
-    said: Any = None
-    with suppress(OSError, ValueError, RecursionError):
-        said = json.loads(read_in(folder, PROGRESS_FILE, LARGEST_BYTES))
-    if not (isinstance(said, dict) and _is_shallow(said)):
+    said = Sweep(folder).progress()
+    if said is None:
         return None
-    for part in _PARTS:
-        if not isinstance(said.get(part), dict | None):
-            said.pop(part, None)
     cursor = read_cursor(folder)
     run = {"experiment_id": cursor.experiment_id, "run_id": cursor.run_id} if cursor.run_id else {}
-    return {**said, "tracking": {**(said.get("tracking") or {}), **run}}
-
-
-def _is_shallow(data: object, levels: int = DEEPEST) -> bool:
-    """Whether whoever goes through `data` comes to its ends."""
-    below = data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
-    return levels >= 0 and all(_is_shallow(item, levels - 1) for item in below if isinstance(item, dict | list))
+    return tidied({**said, "tracking": {**said.get("tracking", {}), **run}})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import re
 import secrets
 from collections.abc import Iterator
@@ -16,13 +17,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from service.driver_word import tidied
 from service.errors import SweepNotFoundError
+from service.once_log import OnceLog
 from service.plugins import nearest
+from service.tuning.confined import read_object_in
 from service.tuning.storage import FolderStorage
 from service.tuning.sweep_folder import JOB_FILE, PAST_FILE, PROGRESS_FILE, Job, read_job, write_job
 
 MAX_ID: Final = 47  # the longest name Kubernetes takes for a RayJob
 _SUFFIX: Final = len("-yyyymmdd-012345")
+_odd: Final = OnceLog(logging.getLogger(__name__))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +63,9 @@ class Sweep:
         return _read_json(self.folder / "launch.json") or {}
 
     def progress(self) -> dict[str, Any] | None:
-        """The driver's newest word on how the sweep stands; None before its first."""
-        return _read_json(self.folder / PROGRESS_FILE)
+        """The driver's newest word on how the sweep stands; None before its first, and for what is no such word."""
+        said = _read_json(self.folder / PROGRESS_FILE)
+        return None if said is None else tidied(said)
 
     def write_progress(self, progress: dict[str, Any]) -> None:
         """Say how the sweep stands while no driver is there to say it."""
@@ -150,10 +156,15 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        found = read_object_in(path.parent, path.name)
+    except FileNotFoundError:
+        _odd.forget(str(path))
         return None
-    return content if isinstance(content, dict) else None
+    except (OSError, ValueError) as error:
+        _odd.warn(str(path), f"what is in {path} is passed over: {error}")
+        return None
+    _odd.forget(str(path))
+    return found
 
 
 def _some(sweeps: list[Sweep]) -> str:

@@ -6,14 +6,16 @@ A name in such a folder may be a link to any file of the machine, a pipe that ne
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 from service.tuning.storage import FolderStorage
 
 LARGEST_BYTES: Final = 64 * 2**20
+MOST_SAID: Final = 2**20  # of a file by which one process tells others how it stands
 _FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # to open a pipe must not wait
 _REFUSALS: Final = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EMLINK)
 
@@ -50,6 +52,19 @@ def read_in(folder: Path, name: str, limit: int = LARGEST_BYTES) -> bytes:
     if len(data) > limit:
         raise _refused(name, f"is larger than {limit:,} bytes")
     return data
+
+
+def read_object_in(folder: Path, name: str) -> dict[str, Any]:
+    """The JSON object in a small file, `MOST_SAID` bytes at most; errors as `read_in`, ValueError where it is none."""
+    try:
+        found = json.loads(read_in(folder, name, MOST_SAID))
+    except (ValueError, RecursionError) as error:
+        msg = f"{name} holds no JSON that can be read ({type(error).__name__})"
+        raise ValueError(msg) from error
+    if not isinstance(found, dict):
+        msg = f"{name} holds no JSON object"
+        raise ValueError(msg)  # noqa: TRY004  # of what the file holds
+    return found
 
 
 class ConfinedStorage(FolderStorage):

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from service.tuning.confined import read_object_in
 from service.tuning.storage import FolderStorage
 from service.tuning.sweep_folder import CONTROL_FILE
 
@@ -30,12 +31,11 @@ class Control:
 def read_control(folder: Path) -> Control | None:
     """What is asked of the sweep in `folder`; None while that cannot be told. What is no such number asks nothing."""
     try:
-        data = json.loads(FolderStorage(folder).read(CONTROL_FILE))
+        found = read_object_in(folder, CONTROL_FILE)
     except FileNotFoundError:
         return Control() if folder.is_dir() else None
     except (OSError, ValueError):
         return None
-    found = data if isinstance(data, dict) else {}
     at_once = _number(found.get("max_concurrent_trials"))
     limit = None if at_once is None else max(1, at_once)
     return Control(limit, _number(found.get("max_trials")), pause=found.get("pause") is True)

@@ -10,14 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from service.tuning.confined import read_in
+from service.tuning.confined import read_object_in
 from service.tuning.storage import FolderStorage
 
 NAME: Final = "tracking.json"
 _LOCK: Final = "tracking.lock"
-_LARGEST_BYTES: Final = 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +49,10 @@ def read_cursor(folder: Path) -> Cursor:
     Starting over is always safe, since every delivery is idempotent: it only costs time.
     """
     try:
-        data: Any = json.loads(read_in(folder, NAME, _LARGEST_BYTES))
+        data = read_object_in(folder, NAME)
         known = {name: data[name] for name in Cursor.__dataclass_fields__ if name in data}
         return Cursor(**{**known, "sequence": max(0, int(known["sequence"]))})
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError, OverflowError):
         return Cursor()
 
 

@@ -263,23 +263,6 @@ def test_a_sweep_that_can_never_run_fails_with_its_reason(world: World) -> None:
     assert world.cluster.submitted == []
 
 
-@pytest.mark.parametrize(
-    "nonsense", [b"{", b"[]", b"null", b'{"state": 7, "is_final": true}', b'{"trial_hours": "all"}', b" " * 2**21]
-)
-def test_nonsense_in_one_folder_holds_up_nobody_else(world: World, nonsense: bytes) -> None:
-    odd, other = world.submit(), world.submit("bob")
-    world.passes(2)
-    (world.folder(odd) / "progress.json").write_bytes(nonsense)
-    world.cluster.finishes(other)
-    world.passes(2)
-    assert world[other].state is State.COMPLETED
-    world.cluster.ends(odd, JobState.FAILED)
-    world.passes(2)
-    world.act(odd, lifecycle.Delete())
-    world.passes(3)
-    assert not world.folder(odd).exists()
-
-
 def test_of_two_replicas_one_acts_and_the_other_takes_over(world: World) -> None:
     other = world.another("two")
     world.passes()
