@@ -31,6 +31,8 @@ from cluster._supervisor import process_mark, write_record
 from cluster.backend import JobError, PlaceLostError
 from cluster.ray_jobs import Access, RayJobsBackend
 
+# A shell's background jobs ignore SIGINT, and would hand that on to Ray and to all its jobs, which are ended with one.
+_HEAR_INTERRUPTS: Final = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 MARK_VARIABLE: Final = "TUNEYARD_RAY"  # in the environment of every process of such a Ray
 LOOPBACK: Final = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"  # Ray takes .1 for the public address
 START_S: Final = 90.0
@@ -127,7 +129,7 @@ def _start(folder: Path, resources: dict[str, int | None]) -> RayHead:
         "max-worker-port": 0,
         "temp-dir": _scratch(folder),
     }
-    code = "from ray.scripts.scripts import main; main()"
+    code = f"{_HEAR_INTERRUPTS}; from ray.scripts.scripts import main; main()"
     command = [sys.executable, "-P", "-c", code, "start", "--head", "--block", "--disable-usage-stats"]
     with (folder / "ray.log").open("wb") as log:
         process = subprocess.Popen(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,8 @@ os.environ.update(
         "COLUMNS": "200",
     }
 )
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background jobs ignore it, and hand that on
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -35,8 +35,8 @@ ROUNDS = count()
 
 POLITE = """
 import time
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     print("interrupted", flush=True)
@@ -180,7 +180,7 @@ def test_a_higher_attempt_waits_for_the_one_before(connect: Callable[[], Backend
 
 def test_stop_lets_the_job_end_by_itself_and_is_idempotent(connect: Callable[[], Backend]) -> None:
     backend = connect()
-    backend.submit(python(POLITE))
+    backend.submit(python(POLITE, env={"RAY_JOB_STOP_WAIT_TIME_S": "30"}))  # as a service has it: it is never killed
     wait_until(lambda: said(backend, "ready"))
     stopped = connect().stop("job")
     assert (stopped.state, stopped.message) == (JobState.STOPPED, "stopped on request")

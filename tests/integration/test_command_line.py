@@ -84,7 +84,7 @@ def test_a_sweep_runs_and_can_be_looked_at(tmp_path: Path) -> None:
     assert "nothing left to resume" in tuneyard("resume").stderr
     assert "is not running" in tuneyard("stop").stdout
 
-    refused = tuneyard("extend", "--max-trials", "4")
+    refused = tuneyard("extend", "digits", "--max-trials", "4")
     assert (refused.returncode, "may try 4 already" in refused.stderr) == (2, True)
     extended = tuneyard("extend", "digits", "--max-trials", "5", "--json")
     assert extended.returncode == 0, extended.stderr
