@@ -77,7 +77,9 @@ class LocalBackend:
             return status
         with suppress(OSError):  # it has to end, even where that cannot be noted
             (self._job_folder(job_id) / f"stop-{record['attempt']}").touch()
-        record = self._known(job_id)  # it may have been started again a moment ago
+        attempt, record = record["attempt"], self._known(job_id)  # it may have been started again a moment ago
+        if record["attempt"] != attempt:
+            return self._status_of(job_id, record)  # by somebody who wants it to run
         process = _process(record["pid"], record["mark"])
         if process is not None and not (wait_s > 0 and _end(process, signal.SIGINT, wait_s)):
             tree = _descendants(process)

@@ -132,13 +132,13 @@ class RayJobsBackend:
 
         Asks again until it has an effect, since Ray forgets what it is asked of a job that has not started.
         """
-        newest = self._known(job_id)[-1]
+        meant = self._known(job_id)[-1]  # and no attempt that may follow it
         deadline = time.monotonic() + wait_s + _KILL_S
-        while not newest.status.state.is_over and time.monotonic() < deadline:
-            self._ask("POST", f"/api/jobs/{quote(newest.submission_id)}/stop")
+        while not meant.status.state.is_over and time.monotonic() < deadline:
+            self._ask("POST", f"/api/jobs/{quote(meant.submission_id)}/stop")
             time.sleep(_POLL_S)
-            newest = self._known(job_id)[-1]
-        return newest.status
+            meant = next((a for a in self._known(job_id) if a.submission_id == meant.submission_id), meant)
+        return meant.status
 
     def logs(self, job_id: str, *, offset: int = 0) -> LogChunk:
         """What the job wrote to stdout and stderr, all attempts that Ray remembers one after the other."""

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
 from threading import Thread
+from typing import ClassVar
 
 import pytest
 from cryptography import x509
@@ -20,7 +21,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.backend import Capacity, JobError, JobRequest, PlaceLostError
+from cluster.backend import Capacity, JobError, JobRequest, JobState, PlaceLostError
 from cluster.ray_jobs import Access, RayJobsBackend, entrypoint
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
@@ -95,3 +96,40 @@ def test_tls_trusts_the_file_that_it_is_given_and_nobody_else(tmp_path: Path) ->
         with pytest.raises(PlaceLostError, match="CERTIFICATE"):
             RayJobsBackend(url).capacity()
         server.shutdown()
+
+
+class _NextAttempt(BaseHTTPRequestHandler):
+    """A cluster on which the job's second attempt starts while the first one is being stopped."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self._answer(
+            [_about(1, "STOPPED" if self.asked else "RUNNING"), *([_about(2, "RUNNING")] if self.asked else [])]
+        )
+
+    def do_POST(self) -> None:
+        self.asked.append(self.path)
+        self._answer({"stopped": True})
+
+    def _answer(self, said: object) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(said).encode())
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def _about(attempt: int, status: str) -> dict[str, object]:
+    metadata = {"tuneyard_job": "job", "tuneyard_attempt": str(attempt)}
+    return {"submission_id": f"job.{attempt}", "metadata": metadata, "status": status, "entrypoint": "true"}
+
+
+def test_stop_ends_the_attempt_that_it_found_and_none_that_follows() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _NextAttempt) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        stopped = RayJobsBackend(f"http://127.0.0.1:{server.server_port}").stop("job", wait_s=2.0)
+        server.shutdown()
+    assert (stopped.attempt, stopped.state) == (1, JobState.STOPPED)
+    assert _NextAttempt.asked == ["/api/jobs/job.1/stop"]
