@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from contextlib import suppress
+from subprocess import SubprocessError
 from typing import Final
 
 from cluster.backend import JobError, PlaceLostError
@@ -44,6 +45,7 @@ from service.store_leases import LeaseLostError
 log: Final = logging.getLogger(__name__)
 PERIOD_S: Final = 1.0
 REST_S, REST = 0.2, 5.0  # between two passes: so long, and so many times what the last one took
+CLOSE_S: Final = 20.0  # for what is being carried out when the service is told to stop
 BY: Final = "controller"
 _OF_ALL: Final = (NotLeadingError, LeaseLostError, StoreUnavailableError)  # what is no single sweep's trouble
 
@@ -76,8 +78,7 @@ class Controller:
                 self._wake.wait(PERIOD_S)
                 self._wake.clear()
         finally:
-            self._hands.close()
-            self.leadership.leave()
+            self.leadership.leave(is_idle=self._hands.close(CLOSE_S))
 
     def _try(self) -> None:
         try:
@@ -164,18 +165,26 @@ class Controller:
 
     def _submit(self, seen: SweepRecord) -> None:
         """Have the driver started that is due; what the cluster or the sweep itself says against it is noted."""
+
+        def is_due() -> bool:
+            """Asked last of all, since making a folder may have taken minutes: whether it is still for us to do."""
+            now = self.store.sweep(seen.id, None)
+            return self._leads() and (now.attempt, now.state) == (seen.attempt, State.STARTING)
+
         self.leadership.lease()
         sweep = self.store.sweep(seen.id, None)
-        if sweep.attempt != seen.attempt or sweep.state is not State.STARTING:
-            return  # somebody was faster
         try:
-            self.placement.submit(sweep)
+            self.placement.submit(sweep, is_due)
         except RefusedError as error:
             self._note(sweep, Unrunnable(str(error)))
         except PlaceLostError:
             return  # it stays due until the cluster is back
-        except (JobError, OSError) as error:
+        except (JobError, OSError, SubprocessError) as error:
             self._note(sweep, SubmitFailed(sweep.attempt, str(error)))
+
+    def _leads(self) -> bool:
+        """By this machine's clock and by the database's."""
+        return self.store.holds(self.leadership.lease())
 
     def _note(self, sweep: SweepRecord, event: Event) -> None:
         log.warning("%s: %s", sweep.id, event)
@@ -187,9 +196,10 @@ class Controller:
         except OSError as error:
             self._odd.warn(f"tell {sweep.id}", f"{sweep.id} could not be told its share: {error}")
 
-    def _stop(self, sweep: SweepRecord, wait_s: float) -> None:
-        self.leadership.lease()
-        self._endings.end(sweep, wait_s)
+    def _stop(self, seen: SweepRecord, wait_s: float) -> None:
+        sweep = self.store.sweep(seen.id, None)
+        if self._leads() and (sweep.attempt, sweep.state) == (seen.attempt, State.STOPPING):
+            self._endings.end(sweep, wait_s)
 
     def _remove(self, sweep: SweepRecord) -> None:
         """Remove a deleted sweep: a driver that may still be at work first, then the folder, then the row."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Final
 
 from cluster.backend import JobError
@@ -36,9 +36,10 @@ class Hands:
             return False
         return found is not None
 
-    def close(self) -> None:
-        """Begin nothing more; what goes on is not waited for, since it may take minutes."""
+    def close(self, wait_s: float = 0.0) -> bool:
+        """Begin nothing more; whether what goes on, which may take minutes, was over before `wait_s` were."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        return not wait(list(self._busy.values()), wait_s).not_done
 
 
 class OwnHands(Hands):

@@ -63,13 +63,13 @@ class Leadership:
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._thread.start()
 
-    def leave(self) -> None:
-        """Stop renewing, and let another replica act at once."""
+    def leave(self, *, is_idle: bool = True) -> None:
+        """Stop renewing, and let another replica act: at once where nothing goes on here, else once the lease ends."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
         with self._lock:
-            if self._lease is not None:
+            if self._lease is not None and is_idle:
                 self._store.release(self._lease)
                 self._lease = None
 

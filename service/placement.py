@@ -6,6 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ from service.lifecycle import max_trials
 from service.make_folder import REFUSED
 from service.records import SweepRecord
 from service.settings import child_environment
-from service.sweeps import Sweep, create, sweeps_folder
+from service.sweeps import Sweep, create, partials, sweeps_folder
 from service.tuning.control import Control, read_control, write_control
 from service.tuning.sweep_folder import Job
 from service.unpacking import code_folder, package_file, unpack
@@ -46,20 +48,25 @@ class Placement:
     def __init__(self, ground: Ground, backend: Backend, ray_address: str | None) -> None:
         self.ground, self.backend, self.ray_address = ground, backend, ray_address
 
-    def submit(self, record: SweepRecord) -> None:
-        """Have driver number `record.attempt` started, unless it was.
+    def submit(self, record: SweepRecord, is_due: Callable[[], bool]) -> None:
+        """Have driver number `record.attempt` started, unless it was, or is not due any more once all is prepared.
 
-        RefusedError where the sweep can never run; JobError or OSError where it cannot just now.
+        RefusedError where the sweep can never run; JobError, OSError, SubprocessError where it cannot just now.
         """
+        if not is_due():
+            return  # somebody was faster
         sweep = self._folder(record)
+        request = self._request(sweep, record)
         status = self.status(record.id)
         if status is not None and status.attempt >= record.attempt:
+            return
+        self.tell(record)
+        if not is_due():
             return
         progress = sweep.progress()
         if progress:  # of the driver before: its last word is not this one's
             sweep.write_progress({**progress, "state": "starting", "reason": "", "is_final": False})
-        self.tell(record)
-        self.backend.submit(self._request(sweep, record))
+        self.backend.submit(request)
 
     def status(self, sweep_id: str) -> JobStatus | None:
         """Where the sweep's job stands; None where the backend knows of none."""
@@ -88,7 +95,7 @@ class Placement:
         gone = folder.with_name(f".deleted-{sweep_id}")
         with suppress(FileNotFoundError):
             folder.rename(gone)
-        for leftover in (gone, folder.with_name(f".{sweep_id}")):
+        for leftover in (gone, *partials(folder)):
             if leftover.exists():
                 shutil.rmtree(leftover)
 
@@ -109,8 +116,10 @@ class Placement:
         root = self._code(record)
         if sweep.folder.exists():
             return sweep
-        with suppress(FileNotFoundError):  # half made, by one that was killed
-            shutil.rmtree(sweep.folder.with_name(f".{record.id}"))
+        for partial in partials(sweep.folder):
+            with suppress(FileNotFoundError):
+                if time.time() - partial.stat().st_mtime > 2 * _PAST_TIMEOUT_S:  # its maker was killed
+                    shutil.rmtree(partial)
         job = Job(record.id, self._spec(record), None if root is None else str(root), facts=dict(record.facts))
         launch = {"folder": str(root or sweep.folder), "project": record.project, "owner": record.owner}
         if record.spec.get("search", {}).get("warm_start"):

@@ -10,6 +10,7 @@ import json
 import logging
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,17 +85,27 @@ def sweeps_folder(home: Path) -> Path:
 def create(home: Path, job: Job, launch: dict[str, Any], past: bytes | None = None) -> Sweep:
     """A new sweep's folder with everything its driver needs; it gets its name once it is whole.
 
-    `past` is what earlier sweeps showed, where it learns from some.
+    `past` is what earlier sweeps showed, where it learns from some. Where somebody else was first, theirs is left.
     """
     sweep = Sweep(sweeps_folder(home) / job.sweep_id)
-    partial = sweep.folder.with_name(f".{sweep.id}")
+    partial = sweep.folder.with_name(f".{sweep.id}.{secrets.token_hex(4)}")
     partial.mkdir(parents=True)
-    write_job(partial, job)
-    write_json(partial / "launch.json", launch)
-    if past is not None:
-        FolderStorage(partial).replace(PAST_FILE, past)
-    partial.rename(sweep.folder)
+    try:
+        write_job(partial, job)
+        write_json(partial / "launch.json", launch)
+        if past is not None:
+            FolderStorage(partial).replace(PAST_FILE, past)
+        partial.rename(sweep.folder)
+    except OSError:
+        shutil.rmtree(partial, ignore_errors=True)
+        if not (sweep.folder / JOB_FILE).is_file():
+            raise
     return sweep
+
+
+def partials(folder: Path) -> list[Path]:
+    """What has been begun of the sweep folder `folder` and is not whole yet, by whoever makes it or was killed."""
+    return list(folder.parent.glob(f".{folder.name}.*"))
 
 
 def new_id(name: str) -> str:
