@@ -6,9 +6,10 @@ import json
 import logging
 import random
 import threading
+import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, Protocol
 
 from service.notify_send import ForbiddenAddressError, Network, Parcel, UndeliveredError, send
@@ -20,7 +21,11 @@ FIRST_WAIT_S: Final = 5.0
 LONGEST_WAIT_S: Final = 3600.0
 TRIES: Final = 16  # over some six hours
 BATCH: Final = 100
-SENDERS: Final = 8  # receivers that may be slow at the same time
+SENDERS: Final = 32  # receivers that may be slow at the same time
+HOLD_S: Final = 120.0  # for which what is taken from the store is with one replica alone
+BEGIN_S: Final = (
+    45.0  # since it was taken: so late at most is anything sent, and a sending takes much less than the rest
+)
 
 
 class Delivery(Protocol):
@@ -45,8 +50,10 @@ class Deliveries(Protocol):
     def now(self) -> float:
         """The database's clock."""
 
-    def due_deliveries(self, now: float, limit: int = 100) -> Sequence[Delivery]:
-        """Those that are due, each for one caller at a time."""
+    def due_deliveries(
+        self, now: float, limit: int = 100, *, hold_s: float = HOLD_S, beside: Collection[str] = ()
+    ) -> Sequence[Delivery]:
+        """Those that are due, for nobody else within `hold_s`; none of the webhooks `beside`."""
 
     def delivered(self, event_number: int, webhook_id: str) -> None:
         """It was taken."""
@@ -65,47 +72,61 @@ class Notifier:
         self, store: Deliveries, allowed: Sequence[Network] = (), public_url: str = "", sender: Sender = send
     ) -> None:
         self._store, self._allowed, self._public_url, self._sender = store, tuple(allowed), public_url, sender
+        self._busy: dict[str, Future[int]] = {}  # by webhook
 
     def run(self, stop: threading.Event) -> None:
         """Send until `stop` is set."""
         with ThreadPoolExecutor(SENDERS, thread_name_prefix="notify") as pool:
             while not stop.is_set():
                 try:
-                    sent = self.turn(pool)
+                    begun = self.turn(pool)
                 except Exception:  # the database may be away: what is due stays due
                     log.exception("webhooks could not be told")
-                    sent = 0
-                if not sent:
+                    begun = []
+                if not begun:
                     stop.wait(PERIOD_S)
 
-    def turn(self, pool: ThreadPoolExecutor) -> int:
-        """Send what is due now, each receiver's in the order of events; how many there were."""
-        due = self._store.due_deliveries(self._store.now(), BATCH)
+    def turn(self, pool: ThreadPoolExecutor) -> list[Future[int]]:
+        """Begin to send what is due now, each receiver's in the order of events; how many each will have been told.
+
+        Nobody waits for a receiver that is slow: it only gets nothing more before it has what it was owed.
+        """
+        self._busy = {hook: telling for hook, telling in self._busy.items() if not telling.done()}
+        if len(self._busy) >= SENDERS:
+            return []
+        taken_at = time.monotonic()
+        due = self._store.due_deliveries(self._store.now(), BATCH, hold_s=HOLD_S, beside=tuple(self._busy))
         of_receiver: dict[str, list[Delivery]] = defaultdict(list)
         for delivery in sorted(due, key=lambda delivery: delivery.event.number):
             of_receiver[delivery.webhook.id].append(delivery)
-        list(pool.map(self._tell_all, of_receiver.values()))
-        return len(due)
+        begun = {hook: pool.submit(self._tell_all, owed, taken_at) for hook, owed in of_receiver.items()}
+        self._busy.update(begun)
+        return list(begun.values())
 
-    def _tell_all(self, deliveries: Sequence[Delivery]) -> None:
-        """One receiver's deliveries; after one that fails, the others are put off, too: it is likely down."""
-        trouble: UndeliveredError | None = None
-        for delivery in deliveries:
-            if trouble is None:
-                trouble = self._tell(delivery)
-            else:
-                self._put_off(delivery, trouble)
+    def _tell_all(self, deliveries: Sequence[Delivery], taken_at: float) -> int:
+        """One receiver's deliveries, and how many it took; after one that fails, it is likely down: so the others wait.
 
-    def _tell(self, delivery: Delivery) -> UndeliveredError | None:
+        What cannot be begun in time is left: it is due again once it is nobody's any more.
+        """
+        for told, delivery in enumerate(deliveries):
+            if time.monotonic() - taken_at > BEGIN_S:
+                return told
+            try:
+                self._tell(delivery)
+            except UndeliveredError as trouble:
+                for waiting in deliveries[told:]:
+                    self._put_off(waiting, trouble)
+                return told
+            except Exception:  # the database, say: it is due again later
+                log.exception("webhook %s could not be told of event %d", delivery.webhook.id, delivery.event.number)
+                return told
+        return len(deliveries)
+
+    def _tell(self, delivery: Delivery) -> None:
         event, hook = delivery.event, delivery.webhook
         parcel = Parcel(hook.url, event.kind, f"{hook.id}-{event.number}", self._body(event), hook.secret)
-        try:
-            self._sender(parcel, self._store.now(), self._allowed)
-        except UndeliveredError as error:
-            self._put_off(delivery, error)
-            return error
+        self._sender(parcel, self._store.now(), self._allowed)
         self._store.delivered(event.number, hook.id)
-        return None
 
     def _put_off(self, delivery: Delivery, error: UndeliveredError) -> None:
         event, hook = delivery.event, delivery.webhook

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -121,13 +121,19 @@ class Events:
 
         self._database.write(work)
 
-    def due_deliveries(self, now: float, limit: int = 100, *, hold_s: float = 60.0) -> list[Delivery]:
-        """Deliveries that are due, the oldest first; for `hold_s` no other call gets them, unless they fail before."""
+    def due_deliveries(
+        self, now: float, limit: int = 100, *, hold_s: float = 60.0, beside: Collection[str] = ()
+    ) -> list[Delivery]:
+        """Deliveries that are due, the oldest first, but for those of the webhooks `beside`.
+
+        For `hold_s` no other call gets them, unless they fail before.
+        """
+        is_due = (deliveries.c.next_at <= now) & deliveries.c.webhook_id.not_in(list(beside))
 
         def work(connection: sa.Connection) -> list[Delivery]:
             query = (
                 sa.select(deliveries.c.event_number, deliveries.c.webhook_id, deliveries.c.attempts)
-                .where(deliveries.c.next_at <= now)
+                .where(is_due)
                 .order_by(deliveries.c.next_at, deliveries.c.event_number)
                 .limit(limit)
                 .with_for_update(skip_locked=True)
@@ -138,7 +144,7 @@ class Events:
             found = [_found(connection, row) for row in claimed]
             return [delivery for delivery in found if delivery is not None]
 
-        is_idle = sa.select(sa.func.count()).select_from(deliveries).where(deliveries.c.next_at <= now)
+        is_idle = sa.select(sa.func.count()).select_from(deliveries).where(is_due)
         if not self._database.read(lambda connection: connection.scalar(is_idle)):
             return []
         return self._database.write(work)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from ipaddress import ip_network
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from service import notify
 from service.notify import FIRST_WAIT_S, LONGEST_WAIT_S, TRIES, Notifier, wait_s
 from service.notify_send import ForbiddenAddressError, Parcel, UndeliveredError
 from service.records import EventRecord, Webhook
@@ -40,8 +42,14 @@ class Table:
     def now(self) -> float:
         return self.at
 
-    def due_deliveries(self, now: float, limit: int = 100) -> list[Owed]:
-        return [row for row in self.rows if row.next_at is not None and row.next_at <= now][:limit]
+    def due_deliveries(
+        self, now: float, limit: int = 100, *, hold_s: float = 60.0, beside: Collection[str] = ()
+    ) -> list[Owed]:
+        waiting = [row for row in self.rows if row.next_at is not None and row.next_at <= now]
+        found = [row for row in waiting if row.webhook.id not in beside][:limit]
+        for row in found:
+            row.next_at = now + hold_s
+        return found
 
     def delivered(self, event_number: int, webhook_id: str) -> None:
         self._row(event_number, webhook_id).next_at = None
@@ -78,10 +86,15 @@ def owed(number: int, hook: str = "a") -> Owed:
     return Owed(event, Webhook(hook, "default", f"http://{hook}.example/", ("finished",), SECRET, 0.0))
 
 
+def turn(notifier: Notifier, pool: ThreadPoolExecutor) -> int:
+    """One turn to its end: how many were told."""
+    return sum(telling.result() for telling in notifier.turn(pool))
+
+
 def test_what_is_due_is_told_once_and_in_order(pool: ThreadPoolExecutor) -> None:
     table, post = Table([owed(3), owed(1), owed(2, "b")]), Post()
     notifier = Notifier(table, (), "https://tuneyard.example", post)
-    assert [notifier.turn(pool), notifier.turn(pool)] == [3, 0]
+    assert [turn(notifier, pool), turn(notifier, pool)] == [3, 0]
     assert [p.delivery for p in post.sent if p.url == "http://a.example/"] == ["a-1", "a-3"]
     told = json.loads(post.sent[0].body)
     assert told["url"] == "https://tuneyard.example/api/v1/sweeps/digits-20261123-000001"
@@ -92,14 +105,46 @@ def test_one_that_is_down_is_asked_again_later_and_does_not_hold_up_others(pool:
     table = Table([owed(1), owed(2), owed(3, "b")])
     post = Post({"http://a.example/": UndeliveredError("a.example answered 500")})
     notifier = Notifier(table, (), "", post)
-    notifier.turn(pool)
+    turn(notifier, pool)
     assert [p.delivery for p in post.sent] == ["b-3"]
     assert all(row.next_at is not None and row.next_at > table.at for row in table.rows[:2])
-    assert notifier.turn(pool) == 0
+    assert turn(notifier, pool) == 0
     table.at += 2 * FIRST_WAIT_S
     post.down.clear()
-    notifier.turn(pool)
+    turn(notifier, pool)
     assert [p.delivery for p in post.sent] == ["b-3", "a-1", "a-2"]
+
+
+def test_a_slow_receiver_keeps_no_other_waiting(pool: ThreadPoolExecutor) -> None:
+    table, may_answer, sent = Table([owed(1), owed(2, "b")]), threading.Event(), list[str]()
+
+    def send(parcel: Parcel, _at: float, _allowed: object) -> None:
+        if parcel.url == "http://a.example/" and not may_answer.wait(20):
+            raise TimeoutError
+        sent.append(parcel.delivery)
+
+    notifier = Notifier(table, (), "", send)
+    begun = notifier.turn(pool)
+    table.rows += [owed(3), owed(4, "b")]
+    assert turn(notifier, pool) == 1
+    assert sorted(sent) == ["b-2", "b-4"]
+    may_answer.set()
+    assert sum(telling.result() for telling in begun) >= 1
+    assert turn(notifier, pool) == 1
+    assert sent[2:] == ["a-1", "a-3"]
+
+
+def test_what_was_not_begun_in_time_is_left_to_whoever_finds_it_due(
+    pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, post = Table([owed(1), owed(2)]), Post()
+    monkeypatch.setattr(notify, "BEGIN_S", -1.0)
+    assert turn(Notifier(table, (), "", post), pool) == 0
+    monkeypatch.undo()
+    assert turn(Notifier(table, (), "", post), pool) == 0  # another replica
+    table.at += notify.HOLD_S
+    assert turn(Notifier(table, (), "", post), pool) == 2
+    assert [row.attempts for row in table.rows] == [0, 0]
 
 
 def test_it_is_given_up_after_some_hours(pool: ThreadPoolExecutor) -> None:
@@ -107,14 +152,15 @@ def test_it_is_given_up_after_some_hours(pool: ThreadPoolExecutor) -> None:
     notifier = Notifier(table, (), "", Post({"http://a.example/": UndeliveredError("down")}))
     while table.rows[0].next_at is not None:
         table.at = table.rows[0].next_at
-        notifier.turn(pool)
+        turn(notifier, pool)
     assert table.rows[0].attempts == TRIES
     assert 6 * 3600 < table.at < 24 * 3600
 
 
 def test_an_address_that_is_not_allowed_is_not_asked_again(pool: ThreadPoolExecutor) -> None:
     table = Table([owed(1)])
-    Notifier(table, (), "", Post({"http://a.example/": ForbiddenAddressError("10.0.0.1")})).turn(pool)
+    notifier = Notifier(table, (), "", Post({"http://a.example/": ForbiddenAddressError("10.0.0.1")}))
+    turn(notifier, pool)
     assert table.rows[0].next_at is None
     assert "10.0.0.1" in table.rows[0].error
 
@@ -134,14 +180,14 @@ def test_what_happens_to_a_sweep_reaches_those_who_asked_for_it(home: Path, pool
         world.passes()
         notifier = Notifier(world.store, [ip_network("127.0.0.0/8")])
         receiver.status = 503
-        notifier.turn(pool)
+        turn(notifier, pool)
         assert len(receiver.got) == 1  # it is down: the other one waits, too
         receiver.status = 204
         later = Notifier(Later(world.store), [ip_network("127.0.0.0/8")])
-        later.turn(pool)
+        turn(later, pool)
         told = [json.loads(body) for _, _, body in receiver.got[1:]]
         assert [(entry["kind"], entry["sweep_id"]) for entry in told] == [("started", sweep), ("finished", sweep)]
-        assert later.turn(pool) == 0
+        assert turn(later, pool) == 0
     world.store.close()
 
 
