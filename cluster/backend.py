@@ -64,11 +64,12 @@ class JobRequest:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What a place has for all its jobs together, used or not."""
+    """What a place has for all its jobs together, used or not; and (CPUs, GPUs) of each of its nodes, where known."""
 
     cpus: float
     gpus: float
     nodes: int
+    of_nodes: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,7 +146,7 @@ class RayJobsBackend:
         return LogChunk(text[offset:].decode(errors="replace"), max(offset, len(text)))
 
     def capacity(self) -> Capacity:
-        """What all nodes that are alive have in sum."""
+        """What the nodes that are alive have, in sum and each."""
         answer = self._json("/api/v0/nodes?detail=1&limit=10000")
         try:
             nodes = answer["data"]["result"]["result"]
@@ -154,8 +154,8 @@ class RayJobsBackend:
             msg = f"the Ray at {self._url} does not know its nodes"
             raise PlaceLostError(msg) from error
         totals = [node["resources_total"] for node in nodes if node["state"] == "ALIVE"]
-        cpus, gpus = (sum(float(total.get(name, 0.0)) for total in totals) for name in ("CPU", "GPU"))
-        return Capacity(cpus, gpus, len(totals))
+        each = tuple((float(total.get("CPU", 0.0)), float(total.get("GPU", 0.0))) for total in totals)
+        return Capacity(sum(cpus for cpus, _ in each), sum(gpus for _, gpus in each), len(each), each)
 
     def _check(self, request: JobRequest) -> None:
         if not _ID.fullmatch(request.job_id):

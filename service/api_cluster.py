@@ -38,7 +38,9 @@ def _waits(caller: Caller, sweeps: list[SweepRecord]) -> Mapping[str, Wait]:
     store, seen = caller.service.store, _capacity(caller)
     if isinstance(seen, str):
         return {}
-    return allot(sweeps, Capacity(seen.cpus, seen.gpus), store.quotas(), store.usage(), store.now()).waits
+    return allot(
+        sweeps, Capacity.of(seen, caller.service.driver_cpus), store.quotas(), store.usage(), store.now()
+    ).waits
 
 
 @routes.get(f"{PREFIX}/cluster", response_model=ClusterAnswer)

@@ -61,6 +61,7 @@ class Service:
     hosts: tuple[str, ...] = ()
     allows_pip: bool = False
     submitters_priority: int = SUBMITTERS_PRIORITY
+    driver_cpus: float = 0.0  # that each sweep's driver takes from the cluster
     webhook_networks: tuple[Network, ...] = ()
     wake: Callable[[], None] = lambda: None
     checks: Callable[[], Mapping[str, str]] = dict

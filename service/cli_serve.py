@@ -15,6 +15,8 @@ _OPTIONS: Final = {
     "port": ("PORT", "0 takes a free one. [default: 8700]"),
     "database": ("URL", "sqlite:///FILE or postgresql://USER@HOST/NAME. [default: in the data folder]"),
     "cluster": ("local|URL", "The dashboard of a Ray head. [default: local, a Ray of its own]"),
+    "cluster-ca": ("FILE", "Certificates that an https:// cluster is checked against. [default: the system's]"),
+    "driver-cpus": ("CPUS", "What each sweep's driver reserves on the cluster, beside its trials. [default: 0]"),
     "auth": ("none|token|oidc|proxy", "How people prove who they are. [default: none, on this machine only]"),
     "mlflow": ("start|URL", "Start MLflow's pages beside it, or track with a server. [default: neither]"),
     "mlflow-port": ("PORT", "Of the pages that `--mlflow start` starts. [default: 5000]"),

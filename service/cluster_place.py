@@ -63,11 +63,11 @@ class ClusterPlace:
 
 
 class RemotePlace(ClusterPlace):
-    """A Ray cluster of somebody else's, by the URL of its dashboard."""
+    """A Ray cluster of somebody else's, by the URL of its dashboard; TLS trusts `ca_file`, else the system's."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, ca_file: str | None = None) -> None:
         super().__init__()
-        self._backend = ray_jobs.build(url)
+        self._backend = ray_jobs.RayJobsBackend(url, ray_jobs.Access.from_environment(ca_file))
 
 
 class OwnPlace(ClusterPlace):

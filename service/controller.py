@@ -120,8 +120,7 @@ class Controller:
             self._act(sweeps, sweep, event)
 
     def _allot(self, sweeps: dict[str, SweepRecord]) -> None:
-        there = self.placement.backend.capacity()
-        capacity = Capacity(there.cpus, there.gpus)
+        capacity = Capacity.of(self.placement.backend.capacity(), self.placement.ground.driver_cpus)
         plan = allot(list(sweeps.values()), capacity, self.store.quotas(), self.store.usage(), self._now)
         for sweep_id, reason in plan.preempt.items():
             self._act(sweeps, sweeps[sweep_id], Preempted(reason))

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +40,7 @@ class Ground:
     home: Path
     tracking_uri: str | None = None  # None: the data folder's own store
     allows_pip: bool = False
+    driver_cpus: float = 0.0  # of the cluster, for each sweep's driver
 
 
 class Placement:
@@ -108,7 +109,8 @@ class Placement:
         if pip and not self.ground.allows_pip:
             msg = "it brings packages of its own (code.pip), which the operator of this service does not allow"
             raise RefusedError(msg)
-        return job_request(self.ground.home, sweep, record.attempt, ray_address=self.ray_address, pip=pip)
+        request = job_request(self.ground.home, sweep, record.attempt, ray_address=self.ray_address, pip=pip)
+        return replace(request, cpu=self.ground.driver_cpus)
 
     def _folder(self, record: SweepRecord) -> Sweep:
         """The sweep's folder with its code, made where it is not there yet."""

@@ -101,7 +101,7 @@ def _not_yet(sweep: SweepRecord, now: float) -> str | None:
 
 def _never(sweep: SweepRecord, empty: Rooms) -> str | None:
     """Why a sweep cannot run even if nobody else does."""
-    return empty.lack(sweep, demand(sweep), 1)
+    return empty.lack(sweep, demand(sweep), 1) or empty.capacity.lack_of_a_node(demand(sweep))
 
 
 def _waits(left: Iterable[SweepRecord], turns: Sequence[str], reasons: Mapping[str, str]) -> dict[str, Wait]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+from cluster.backend import Capacity as Seen
 from service.records import Quota, SweepRecord
 
 _TINY: Final = 1e-9
@@ -15,11 +16,32 @@ Quotas = Mapping[tuple[str, str], Quota]  # by ("user" or "project", name); "*" 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What the cluster has in all, busy or not. `sweeps` is the most drivers at once; None is no limit."""
+    """What the cluster has in all, busy or not. `sweeps` is the most drivers at once; None is no limit.
+
+    `nodes` are (CPUs, GPUs) of each node, on one of which a trial has to fit; empty where that is not known.
+    `driver_cpus` is what each sweep's driver takes from the cluster beside its trials.
+    """
 
     cpus: float
     gpus: float = 0.0
     sweeps: int | None = None
+    nodes: tuple[tuple[float, float], ...] = ()
+    driver_cpus: float = 0.0
+
+    @classmethod
+    def of(cls, seen: Seen, driver_cpus: float = 0.0) -> Capacity:
+        """What a backend says that it has."""
+        return cls(seen.cpus, seen.gpus, nodes=seen.of_nodes, driver_cpus=driver_cpus)
+
+    def lack_of_a_node(self, wanted: Demand) -> str | None:
+        """Why no node can ever hold a trial, although the cluster has enough in all; None where one can."""
+        fits = (cpus + _TINY >= wanted.cpu and gpus + _TINY >= wanted.gpu for cpus, gpus in self.nodes)
+        if not self.nodes or any(fits):
+            return None
+        cpus, gpus = max(self.nodes, key=lambda node: (node[1], node[0]) if wanted.gpu else node)
+        needs = " and ".join(_count(need, unit) for need, unit in ((wanted.cpu, "CPU"), (wanted.gpu, "GPU")) if need)
+        has = f"{_count(cpus, 'CPU')} and {_count(gpus, 'GPU')}"
+        return f"one of its trials needs {needs} on one node, and the largest node of the cluster has {has}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +133,9 @@ class Rooms:
 
     def lack(self, sweep: SweepRecord, wanted: Demand, sweeps: int) -> str | None:
         """Why the sweep gets no trial more; None where it may."""
-        return next((why for room in self.of(sweep) if (why := room.lack(wanted, sweeps))), None)
+        driver = self.capacity.driver_cpus * sweeps
+        with_driver = replace(wanted, cpu=wanted.cpu + driver)
+        return self.lack_of_quota(sweep, wanted, sweeps) or self.cluster.lack(with_driver, sweeps)
 
     def lack_of_quota(self, sweep: SweepRecord, wanted: Demand, sweeps: int) -> str | None:
         """As `lack`, as if the cluster were endless."""
@@ -121,6 +145,7 @@ class Rooms:
         """Give the sweep so many trials more; `sweeps` is 1 with its first ones."""
         for room in self.of(sweep):
             room.take(wanted, trials, sweeps)
+        self.cluster.used["cpus"] += self.capacity.driver_cpus * sweeps
 
     def hold(self, sweeps: Iterable[SweepRecord]) -> None:
         """Take what sweeps have that are about to give it back."""

@@ -112,8 +112,8 @@ def holder() -> str:
 
 
 def _parts(settings: ServeSettings, store: Store) -> Parts:
-    place = OwnPlace(settings.home) if settings.cluster == LOCAL else RemotePlace(settings.cluster)
-    ground = Ground(settings.home, settings.tracking_uri, settings.allow_pip)
+    place = OwnPlace(settings.home) if settings.cluster == LOCAL else RemotePlace(settings.cluster, settings.cluster_ca)
+    ground = Ground(settings.home, settings.tracking_uri, settings.allow_pip, settings.driver_cpus)
     controller = Controller(store, Placement(ground, place, JOINED), Leadership(store, holder()))
     return Parts(store, place, controller, Notifier(store, settings.webhook_networks, settings.public_url))
 
@@ -127,6 +127,7 @@ def _service(settings: ServeSettings, auth: AuthSettings, parts: Parts) -> Servi
         mlflow_url=settings.mlflow_url,
         allows_pip=settings.allow_pip,
         submitters_priority=settings.submitters_priority,
+        driver_cpus=settings.driver_cpus,
         webhook_networks=settings.webhook_networks,
         wake=parts.controller.wake,
     )

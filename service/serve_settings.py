@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ class ServeSettings:
     port: int = PORT
     database: str = ""  # a URL; the data folder's own `service.db` where left out
     cluster: str = LOCAL  # or the URL of a Ray head's dashboard
+    cluster_ca: str | None = None  # a file with the certificates that its TLS is checked against; None: the system's
+    driver_cpus: float = 0.0  # that each sweep's driver reserves on the cluster
     auth: str = ""  # one of AUTH_KINDS; left out, none on loopback
     mlflow: str = ""  # `start`, the URL of a server, or nothing: the data folder's own store without pages
     mlflow_port: int = 5000
@@ -40,7 +43,6 @@ class ServeSettings:
     allow_pip: bool = False  # whether a sweep may bring packages for its job
     webhook_networks: tuple[Network, ...] = ()  # that webhooks may reach although they are not public
     submitters_priority: int = SUBMITTERS_PRIORITY  # the highest that others than a project's admins may give
-    stop_wait_s: float = 60.0  # for a driver to pause or end cleanly, before it is killed
     drain_s: float = 10.0  # for open requests to end, once told to stop
     log_level: str = "info"
 
@@ -200,6 +202,24 @@ def _seconds(value: object) -> float:
     return number
 
 
+def _cpus(value: object) -> float:
+    number = float(str(value))
+    if not 0 <= number <= 64:  # noqa: PLR2004  # more than any driver can use
+        msg = "must be a number of CPUs, 0 to 64"
+        raise ValueError(msg)
+    return number
+
+
+def _ca_file(value: object) -> str:
+    path = Path(str(value)).expanduser()
+    try:
+        ssl.create_default_context(cafile=str(path))
+    except OSError as error:
+        msg = f"must be a file with certificates in PEM: {error.strerror or error}"
+        raise ValueError(msg) from error
+    return str(path)
+
+
 def _shown(text: str) -> str:
     """What was given, without a password that a URL may hold."""
     head, at, tail = text.rpartition("@")
@@ -211,6 +231,8 @@ _READERS: Final[dict[str, Callable[[object], Any]]] = {
     "port": _port,
     "database": _database,
     "cluster": _url_or(LOCAL),
+    "cluster_ca": _ca_file,
+    "driver_cpus": _cpus,
     "auth": _one_of(*AUTH_KINDS),
     "mlflow": _url_or(START),
     "mlflow_port": _port,
@@ -218,7 +240,6 @@ _READERS: Final[dict[str, Callable[[object], Any]]] = {
     "allow_pip": _flag,
     "webhook_networks": _networks,
     "submitters_priority": _priority,
-    "stop_wait_s": _seconds,
     "drain_s": _seconds,
     "log_level": _one_of("debug", "info", "warning", "error"),
 }

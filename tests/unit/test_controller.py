@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cluster.backend import JobState
+from cluster.backend import JobRequest, JobState, JobStatus
 from service import ending, lifecycle
 from service.errors import SweepNotFoundError
 from service.lifecycle import Prioritise
@@ -253,6 +253,21 @@ def test_what_only_the_operator_decides_is_put_into_the_job(world: World) -> Non
     world.passes()
     assert Sweep(world.folder(sweep)).spec()["tracking"] == {"experiment": "x", "uri": "http://mlflow.example"}
     assert "mlflow.example" not in str(world[sweep].spec)
+
+
+def test_the_driver_reserves_what_the_operator_says(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.controller = world.another(driver_cpus=0.5)
+    asked, submit = list[JobRequest](), world.cluster.submit
+
+    def noted(request: JobRequest) -> JobStatus:
+        asked.append(request)
+        return submit(request)
+
+    monkeypatch.setattr(world.cluster, "submit", noted)
+    sweep = world.submit()
+    world.passes()
+    assert [request.cpu for request in asked] == [0.5]
+    assert world.cluster.allowed(sweep) == 3
 
 
 def test_a_sweep_that_can_never_run_fails_with_its_reason(world: World) -> None:

@@ -121,6 +121,26 @@ class TestPlainCases:
         assert shared.place == ("b",)
         assert shared.waits["large"].reason == "one of its trials needs 4 GPUs, and the cluster has 2 in all"
 
+    def test_a_trial_has_to_fit_on_one_node(self) -> None:
+        four = Capacity(32, 4, nodes=((8.0, 1.0),) * 4)
+        large = replace(sweep("large", gpu=4), queued_at=NOW - 10 * PATIENCE_S)
+        shared = plan(large, sweep("b", "bob"), capacity=four)
+        assert shared.place == ("b",)
+        assert shared.waits["large"].reason == (
+            "one of its trials needs 1 CPU and 4 GPUs on one node, and the largest node of the cluster has 8 CPUs and "
+            "1 GPU"
+        )
+        assert plan(sweep("a", gpu=1), capacity=four).grants == {"a": 4}
+        mixed = Capacity(40, 4, nodes=((32.0, 0.0), (8.0, 4.0)))
+        assert "on one node" in plan(sweep("a", cpu=16, gpu=1), capacity=mixed).waits["a"].reason
+        assert plan(sweep("a", cpu=8, gpu=4), capacity=mixed).grants == {"a": 1}
+
+    def test_what_drivers_reserve_is_not_for_trials(self) -> None:
+        reserved = Capacity(8, driver_cpus=1)
+        assert plan(sweep("a"), capacity=reserved).grants == {"a": 7}
+        assert plan(sweep("a"), sweep("b", "bob"), capacity=reserved).grants == {"a": 3, "b": 3}
+        assert plan(sweep("a"), capacity=Capacity(1, driver_cpus=1)).grants == {}
+
     def test_a_lost_driver_waits_for_its_time(self) -> None:
         lost = replace(sweep("a"), not_before=NOW + 5, reason="its driver was lost: killed")
         assert plan(lost).waits["a"].reason == "its driver was lost: killed; the next one is due in 5 s"

@@ -23,6 +23,8 @@ from hypothesis import strategies as st
 
 from cluster.backend import Capacity, JobError, JobRequest, JobState, PlaceLostError
 from cluster.ray_jobs import Access, RayJobsBackend, entrypoint
+from service.cluster_place import RemotePlace
+from service.serve_settings import settings_of
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 
@@ -92,7 +94,9 @@ def test_tls_trusts_the_file_that_it_is_given_and_nobody_else(tmp_path: Path) ->
     with server:
         Thread(target=server.serve_forever, daemon=True).start()
         url = f"https://127.0.0.1:{server.server_port}"
-        assert RayJobsBackend(url, Access(ca_file=str(certificate))).capacity() == Capacity(3.0, 1.0, 1)
+        assert RayJobsBackend(url, Access(ca_file=str(certificate))).capacity() == Capacity(3.0, 1.0, 1, ((3.0, 1.0),))
+        chosen = settings_of(tmp_path, {"cluster": url, "cluster_ca": str(certificate)}, {})
+        assert RemotePlace(chosen.cluster, chosen.cluster_ca).capacity().nodes == 1
         with pytest.raises(PlaceLostError, match="CERTIFICATE"):
             RayJobsBackend(url).capacity()
         server.shutdown()

@@ -43,10 +43,17 @@ def test_all_faults_are_told_at_once_and_no_password_with_them() -> None:
         settings_of(
             HOME,
             {"port": 70000, "auth": "tokn", "database": "mysql://me:canary@db/x", "cluster": "ray://head"},
-            {"webhook_networks": "10.0.0.1/8", "allow_pip": "perhaps", "mlflow": "yes", "stop_wait_s": "-1"},
+            {
+                "webhook_networks": "10.0.0.1/8",
+                "allow_pip": "perhaps",
+                "mlflow": "yes",
+                "drain_s": "-1",
+                "driver_cpus": "-1",
+                "cluster_ca": "no/such.pem",
+            },
         )
     text = str(caught.value)
-    assert len(caught.value.faults) == 8
+    assert len(caught.value.faults) == 10
     assert "did you mean 'token'?" in text
     assert "TUNEYARD_WEBHOOK_NETWORKS" in text
     assert "canary" not in text
