@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import shutil
 from dataclasses import asdict
 from pathlib import Path as FilePath
 from typing import Annotated, Any
@@ -18,7 +19,7 @@ from service.api_problems import ProblemError, not_found, unfit
 from service.api_rules import PREFIX
 from service.api_sweeps import ProjectQuery
 from service.errors import Fault
-from service.unpacking import code_folder, package_file, unpack
+from service.unpacking import package_file, unpack
 
 routes = router()
 DigestPath = Annotated[str, Path(pattern=DIGEST, description="SHA-256 of the zip, in hex.")]
@@ -79,9 +80,13 @@ async def _received(request: Request, partial: FilePath) -> tuple[int, str]:
 
 
 def _keep(caller: Caller, project: str, digest: str, partial: FilePath, size_bytes: int) -> dict[str, Any]:
-    """Unpack what arrived, which also examines it, and keep it for the project."""
+    """Unpack what arrived, to see whether it can be, and keep the zip for the project; each sweep unpacks its own."""
     home = caller.service.home
-    unpack(partial, code_folder(home, digest))
+    tried = partial.with_suffix(".tried")
+    try:
+        unpack(partial, tried)
+    finally:
+        shutil.rmtree(tried, ignore_errors=True)
     partial.replace(package_file(home, digest))
     caller.note(project, digest)
     return asdict(caller.service.store.add_package(project, digest, size_bytes))

@@ -46,6 +46,8 @@ log: Final = logging.getLogger(__name__)
 PERIOD_S: Final = 1.0
 REST_S, REST = 0.2, 5.0  # between two passes: so long, and so many times what the last one took
 CLOSE_S: Final = 20.0  # for what is being carried out when the service is told to stop
+TIDY_EVERY_S: Final = 3600.0
+PACKAGE_GRACE_S: Final = 7 * 86_400.0  # after which code that was sent, and that no sweep is about, is removed
 BY: Final = "controller"
 _OF_ALL: Final = (NotLeadingError, LeaseLostError, StoreUnavailableError)  # what is no single sweep's trouble
 
@@ -59,6 +61,7 @@ class Controller:
         self._endings = Endings(placement)
         self._odd = OnceLog(log)
         self._wake = threading.Event()
+        self._tidy_at = 0.0
         self._now = 0.0  # by the database's clock, at the beginning of the pass
         self.trouble = ""  # why the last pass came to nothing; empty when it did not
 
@@ -108,6 +111,17 @@ class Controller:
                     self._carry_out(sweep, command)
             except Exception as error:  # noqa: BLE001  # of this one alone; it stays due
                 self._odd.warn(f"due {sweep.id}", f"{sweep.id} could not be given what is due: {error!r}", error)
+
+        if self._now >= self._tidy_at:
+            self._tidy_at = self._now + TIDY_EVERY_S
+            self._hands.start("code packages", self._tidy)
+
+    def _tidy(self) -> None:
+        """Remove code that was sent, and that no sweep is about any more."""
+        before = self._now - PACKAGE_GRACE_S
+        if self._leads():
+            for digest in self.store.forget_packages(before):
+                self.placement.remove_package(digest, before)
 
     def _note_trouble(self, trouble: str) -> None:
         if trouble != self.trouble:

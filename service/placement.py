@@ -23,8 +23,9 @@ from service.settings import child_environment
 from service.sweeps import Sweep, create, partials, sweeps_folder
 from service.tuning.control import Control, read_control, write_control
 from service.tuning.sweep_folder import Job
-from service.unpacking import code_folder, package_file, unpack
+from service.unpacking import package_file, unpack
 
+CODE: Final = "code"  # in a sweep's folder: its code, unpacked
 _PAST_TIMEOUT_S: Final = 300.0
 _ROOT: Final = Path(__file__).parent.parent
 
@@ -100,6 +101,13 @@ class Placement:
             if leftover.exists():
                 shutil.rmtree(leftover)
 
+    def remove_package(self, digest: str, before: float) -> None:
+        """Remove the zip of a code package that nobody refers to, unless it was sent again since `before`."""
+        path = package_file(self.ground.home, digest)
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime < before:
+                path.unlink()
+
     def progress(self, sweep_id: str) -> dict[str, Any] | None:
         """The driver's newest word."""
         return self._sweep(sweep_id).progress()
@@ -115,9 +123,14 @@ class Placement:
     def _folder(self, record: SweepRecord) -> Sweep:
         """The sweep's folder with its code, made where it is not there yet."""
         sweep = self._sweep(record.id)
-        root = self._code(record)
-        if sweep.folder.exists():
-            return sweep
+        root = None if record.code is None else sweep.folder / CODE
+        if not sweep.folder.exists():
+            self._make(sweep, record, root)
+        if root is not None and record.code is not None:
+            self._unpack(record.code, root)
+        return sweep
+
+    def _make(self, sweep: Sweep, record: SweepRecord, root: Path | None) -> None:
         for partial in partials(sweep.folder):
             with suppress(FileNotFoundError):
                 if time.time() - partial.stat().st_mtime > 2 * _PAST_TIMEOUT_S:  # its maker was killed
@@ -128,16 +141,13 @@ class Placement:
             self._learn(job, launch)
         else:
             create(self.ground.home, job, launch)
-        return sweep
 
-    def _code(self, record: SweepRecord) -> Path | None:
-        if record.code is None:
-            return None
-        home = self.ground.home
+    def _unpack(self, digest: str, root: Path) -> None:
+        """A copy for this sweep alone, in which its job may write, and which goes with the sweep's folder."""
         try:
-            return unpack(package_file(home, record.code), code_folder(home, record.code), digest=record.code)
+            unpack(package_file(self.ground.home, digest), root, digest=digest)
         except FileNotFoundError:
-            msg = f"its code package {record.code} is gone; submit it again"
+            msg = f"its code package {digest} is gone; submit it again"
             raise RefusedError(msg) from None
         except TuneyardError as error:
             msg = f"its code cannot be unpacked: {error}"

@@ -12,7 +12,7 @@ from service.records import AuditRecord, CodePackage, Quota, Role, TokenRecord, 
 from service.store_audit import Deed, note
 from service.store_database import Database
 from service.store_rows import audit_of, package_of, quota_of, quota_row, token_of, webhook_of
-from service.store_schema import audit, deliveries, packages, projects, quotas, tokens, webhooks
+from service.store_schema import audit, deliveries, packages, projects, quotas, sweeps, tokens, webhooks
 
 DEFAULT_PROJECT: Final = "default"
 
@@ -102,6 +102,19 @@ class Access:
             self._database.insert_new(connection, packages, row)
             is_it = (packages.c.digest == digest) & (packages.c.project == project)
             return package_of(connection.execute(sa.select(packages).where(is_it)).one())
+
+        return self._database.write(work)
+
+    def forget_packages(self, before: float) -> list[str]:
+        """Forget the code packages that were sent before then and that no sweep is about; the digests of those gone."""
+
+        def work(connection: sa.Connection) -> list[str]:
+            is_wanted = sa.select(sweeps.c.id).where(sweeps.c.code == packages.c.digest).exists()
+            is_old = packages.c.created_at < before
+            gone = connection.execute(sa.delete(packages).where(is_old, ~is_wanted).returning(packages.c.digest))
+            digests = set(gone.scalars())
+            left = connection.execute(sa.select(packages.c.digest).where(packages.c.digest.in_(digests)))
+            return sorted(digests - set(left.scalars()))
 
         return self._database.write(work)
 

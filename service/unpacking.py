@@ -52,11 +52,6 @@ def package_file(home: Path, digest: str) -> Path:
     return home / "packages" / f"{_checked(digest)}.zip"
 
 
-def code_folder(home: Path, digest: str) -> Path:
-    """Where the code of that zip lies once it is unpacked. PackageError where `digest` is none."""
-    return home / "code" / _checked(digest)
-
-
 def digest_of(package: Path) -> str:
     """SHA-256 of a file, in hex."""
     with package.open("rb") as stream:

@@ -42,8 +42,9 @@ class World:
         placement = Placement(Ground(self.home, **ground), self.cluster, "auto")
         return Controller(self.store, placement, Leadership(self.store, holder), hands=OwnHands())
 
-    def submit(self, owner: str = "ada", *, priority: int = 0, **spec: Any) -> str:  # noqa: ANN401  # parts of a sweep file
-        new = NewSweep(new_id("digits"), "default", owner, "digits", {**SPEC, **spec}, priority)
+    def submit(self, owner: str = "ada", *, priority: int = 0, sent: str | None = None, **spec: Any) -> str:  # noqa: ANN401  # parts of a sweep file
+        """A sweep whose code is the package `sent`."""
+        new = NewSweep(new_id("digits"), "default", owner, "digits", {**SPEC, **spec}, priority, sent)
         return self.store.create_sweep(new, key=None, body_digest="")[0].id
 
     def passes(self, count: int = 1) -> None:

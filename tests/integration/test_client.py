@@ -6,6 +6,7 @@ import dataclasses
 import socket
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from service.client_http import messages
 from service.errors import ServerError, SpecError, SweepNotFoundError, UnreachableError
 from service.lifecycle import Cancel, JobSeen
 from service.records import Quota, Role, State
-from service.unpacking import code_folder
+from service.unpacking import package_file
 from tests.integration.served import Served, served
 from tests.integration.synthetic_sweep import SWEEP
 
@@ -55,7 +56,8 @@ def test_a_sweep_arrives_with_its_code(server: Served, client: Client, sweep_fil
     assert sent.spec["fit"]["model"]["init_args"]["width"] == 16
     assert sent.facts["torch"]
     assert sent.code is not None
-    assert (code_folder(server.home, sent.code) / "net.py").read_text() == "class Net: ...\n"
+    with zipfile.ZipFile(package_file(server.home, sent.code)) as package:
+        assert package.read("net.py") == b"class Net: ...\n"
     assert client.sweep("sent") == client.sweep(sent.id[:9]) == client.sweep(sent.id)
     assert client.newest().id == sent.id
     assert [found.id for found in client.sweeps(text="sent")] == [sent.id]

@@ -50,13 +50,13 @@ def test_what_arrives_is_what_was_sent(tmp_path: Path) -> None:
     archive = unpacking.package_file(home, package.digest)
     archive.parent.mkdir(parents=True)
     archive.write_bytes(package.content)
-    folder = unpack(archive, unpacking.code_folder(home, package.digest), digest=package.digest)
+    folder = unpack(archive, home / "sweep" / "code", digest=package.digest)
     assert build(folder) == package
     assert (folder / "zeros").read_text() == "0" * 10**6
     assert (folder / "pkg" / "run.sh").stat().st_mode & 0o777 == 0o755
     assert (folder / "net.py").stat().st_mode & 0o777 == 0o644
     assert unpack(archive, folder) == folder  # a second time nothing happens
-    assert [path.name for path in folder.parent.iterdir()] == [package.digest]
+    assert [path.name for path in folder.parent.iterdir()] == ["code"]
 
 
 def test_ignored_files_stay_behind(tmp_path: Path) -> None:
