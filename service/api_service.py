@@ -13,9 +13,8 @@ from typing import Final
 from cluster.backend import Backend
 from service.auth import Authenticator
 from service.notify_send import Network
-from service.records import Quota
+from service.records import SUBMITTERS_PRIORITY, Quota
 from service.remembered import Remembered
-from service.serve_settings import SUBMITTERS_PRIORITY
 from service.store import Store
 from service.sweep_views import Views
 

@@ -8,6 +8,9 @@ from enum import StrEnum
 from typing import Any, Final
 
 EVERY_PROJECT: Final = "*"
+SUBMITTERS_PRIORITY: Final = (
+    100  # the highest that others than a project's admins may give, unless the operator says so
+)
 
 
 class State(StrEnum):

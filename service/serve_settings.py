@@ -16,12 +16,12 @@ from urllib.parse import urlsplit
 
 from service.errors import Fault, SpecError
 from service.plugins import nearest
+from service.records import SUBMITTERS_PRIORITY
 
 AUTH_KINDS: Final = ("none", "token", "oidc", "proxy")
 LOCAL: Final = "local"
 START: Final = "start"
 PORT: Final = 8700
-SUBMITTERS_PRIORITY: Final = 100
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
