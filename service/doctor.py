@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from service import settings
-from service.sweeps import every
+from service.sweeps.folders import every
 
 PACKAGES: Final = ("tuneyard", "ray", "torch", "pytorch-lightning", "jsonargparse", "mlflow", "pydantic", "numpy")
 _GIB: Final = 2**30

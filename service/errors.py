@@ -14,8 +14,8 @@ TuneyardError
 ├── ServerError          a server refused a request: carries the status and all faults of its answer
 │   └── UnreachableError     no answer came, however often it was asked
 ├── BackendError         a cluster backend refused or lost a job
-├── IllegalMoveError     a sweep's state does not allow what was asked (service/lifecycle.py)
-├── StoreError           the service's database refused (service/store_database.py)
+├── IllegalMoveError     a sweep's state does not allow what was asked (service/queueing/lifecycle.py)
+├── StoreError           the service's database refused (service/store/database.py)
 └── TrackingError        MLflow refused something that a retry will not mend
 """
 

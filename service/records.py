@@ -8,9 +8,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 EVERY_PROJECT: Final = "*"
-SUBMITTERS_PRIORITY: Final = (
-    100  # the highest that others than a project's admins may give, unless the operator says so
-)
+SUBMITTERS_PRIORITY: Final = 100  # the highest that a project's submitters may give
 
 
 class State(StrEnum):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from service.objective import Objective, Objectives
+from service.spec.objective import Objective, Objectives
 from service.tuning.conductor import Conductor
 from service.tuning.decisions import Arrival, Decider
 from service.tuning.events import Checkpoint, Params

@@ -7,15 +7,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from service import lifecycle
-from service.controller import Controller
-from service.hands import OwnHands
-from service.leadership import Leadership
-from service.placement import Ground, Placement
+from service.control.controller import Controller
+from service.control.hands import OwnHands
+from service.control.leadership import Leadership
+from service.control.placement import Ground, Placement
+from service.queueing import lifecycle
 from service.records import NewSweep, SweepRecord
 from service.store import Store
-from service.store_schema import sweeps
-from service.sweeps import new_id
+from service.store.schema import sweeps
+from service.sweeps.folders import new_id
 from tests.pretend_cluster import PretendCluster
 
 SPEC: dict[str, Any] = {

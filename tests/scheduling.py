@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from service import plugins
-from service.objective import Objective, Objectives
-from service.space import Choice, Params, Real, Space
+from service.spec.objective import Objective, Objectives
+from service.spec.space import Choice, Params, Real, Space
 from service.tuning.history import History
 from service.tuning.strategy import Problem, Scheduler
 from tests.simulator import Curves, Simulation, Task

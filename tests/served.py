@@ -12,7 +12,7 @@ from typing import Self
 from urllib.request import urlopen
 
 from service.client import Client
-from service.first_token import first_token
+from service.server.first_token import first_token
 
 ROOT = Path(__file__).resolve().parent.parent
 START_S = 60.0

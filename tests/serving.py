@@ -13,13 +13,13 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from cluster.backend import Backend
-from service.api import create_app
-from service.api_service import Limits, Service
-from service.auth import Authenticator, AuthSettings, issue
+from service.api.app import create_app
+from service.api.auth import Authenticator, AuthSettings, issue
+from service.api.service import Limits, Service
 from service.records import Role
-from service.spec import SweepSpec, load_sweep
+from service.spec.sweep_spec import SweepSpec, load_sweep
 from service.store import Store
-from service.sweeps import create
+from service.sweeps.folders import create
 from service.tuning.events import (
     AttemptEnded,
     AttemptStarted,

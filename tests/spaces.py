@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from service.space import Choice, Constant, Integer, Parameter, Real, Space, identity
+from service.spec.space import Choice, Constant, Integer, Parameter, Real, Space, identity
 
 VALUES = st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from([0.5, "a", "b", [1, 2], {"k": 1}])
 MAX_FINITE_VALUES = 4

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from service.distributions import Constant, identity
 from service.plugins import find
-from service.spec import SweepSpec
+from service.spec.distributions import Constant, identity
+from service.spec.sweep_spec import SweepSpec
 from service.tuning.decisions import Decider
 from service.tuning.events import Params, Record
 from service.tuning.history import History

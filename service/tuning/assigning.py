@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from service.spec import SweepSpec
+from service.spec.sweep_spec import SweepSpec
 from service.tuning.events import AttemptStarted, Begun
 from service.tuning.history import History
 from service.tuning.outcome import seed_of

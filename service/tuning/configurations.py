@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from service.tuning.race_model import FitResult, Standing, standings
 
 if TYPE_CHECKING:
-    from service.objective import Objectives
+    from service.spec.objective import Objectives
     from service.tuning.history import Trial
 
 

@@ -14,7 +14,7 @@ from typing import Final, Literal, TypeVar
 
 import numpy as np
 
-from service.space import Space
+from service.spec.space import Space
 from service.tuning.answers import Finished, Start, Wait
 from service.tuning.events import (
     AttemptEnded,

@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from service.objective import Objectives, Observation
-from service.space import Space
+from service.spec.objective import Objectives, Observation
+from service.spec.space import Space
 from service.tuning.history import History, Status, Trial
 
 if TYPE_CHECKING:

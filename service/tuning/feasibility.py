@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from service.objective import Constraint
+from service.spec.objective import Constraint
 from service.tuning.history import History, Status, Trial
 
 STEADY_TRIALS: Final = 3  # so many have shown that the metric does not move

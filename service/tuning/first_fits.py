@@ -10,7 +10,7 @@ import bisect
 import itertools
 from collections.abc import Mapping
 
-from service.objective import Observation
+from service.spec.objective import Observation
 from service.tuning.history import History, Trial
 
 OF_THE_SWEEP = (

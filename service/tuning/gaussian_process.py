@@ -18,7 +18,7 @@ from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 from threadpoolctl import ThreadpoolController
 
-from service.space import Choice, Space
+from service.spec.space import Choice, Space
 from service.tuning.forecast.kernel import matern
 from service.tuning.forecast.process import Belief
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-from service.objective import Objectives, Observation
+from service.spec.objective import Objectives, Observation
 from service.tuning.configurations import raced_ranking, standings_of
 from service.tuning.events import (
     AttemptEnded,

@@ -9,8 +9,8 @@ import math
 from dataclasses import asdict
 from typing import Any, Final
 
-from service.space import Choice, Parameter
-from service.spec import SweepSpec
+from service.spec.space import Choice, Parameter
+from service.spec.sweep_spec import SweepSpec
 from service.tuning.early_rungs import early_rungs, epochs_to_compare
 from service.tuning.history import History, Status, Trial
 from service.tuning.importance import Share, Understanding

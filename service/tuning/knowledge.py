@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from service.distributions import JSON, Choice, Constant, Integer, Parameter
 from service.errors import LedgerError
-from service.objective import DIVERGED_LOSS, Objectives, Observation
-from service.space import Params, Space
-from service.spec_parameters import lookup
+from service.spec.distributions import JSON, Choice, Constant, Integer, Parameter
+from service.spec.objective import DIVERGED_LOSS, Objectives, Observation
+from service.spec.parameter_rules import lookup
+from service.spec.space import Params, Space
 from service.tuning.events import AttemptStarted, Record, Reported, TrialEnded, TrialProposed
 from service.tuning.strategy import PastSweep, PastTrial
 from service.tuning.sweep_folder import PAST_FILE

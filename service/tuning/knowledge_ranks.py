@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from service.distributions import Choice
-from service.space import Space
+from service.spec.distributions import Choice
+from service.spec.space import Space
 from service.tuning.forecast.kernel import matern
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from service.objective import Objectives, Observation
+    from service.spec.objective import Objectives, Observation
 
     Floats = NDArray[np.float64]
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from service.objective import Objectives
-from service.space import Params, Space
+from service.spec.objective import Objectives
+from service.spec.space import Params, Space
 from service.tuning.history import History, Trial
 from service.tuning.strategy import PastSweep
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import yaml
 
-from service.spec import SweepSpec
+from service.spec.sweep_spec import SweepSpec
 from service.tuning.conductor import CONFIG_NAME, Conductor
 from service.tuning.confined import read_in
 from service.tuning.events import Artifacts, Record, SweepEnded

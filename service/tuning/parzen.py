@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from service.space import Choice, Parameter, Space
+from service.spec.space import Choice, Parameter, Space
 
 LEAST_WIDTH: Final = 0.02  # narrower kernels would only repeat what was tried
 PRIOR_WIDTH: Final = 0.2  # the width that a few points are shrunk towards

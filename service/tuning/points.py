@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Final
 
-from service.space import Params, Space, identity
+from service.spec.space import Params, Space, identity
 from service.tuning.history import History
 
 DRAWS: Final = 64  # how often a repeated point is drawn again before the unused ones are looked up one by one

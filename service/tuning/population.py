@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pydantic import Field
 
-from service.space import Params
+from service.spec.space import Params
 from service.tuning.history import History, Status, Trial
 from service.tuning.rungs import diverged, paused, rung_crossed, rung_reached, standings, value_at
 from service.tuning.strategy import Drop, Problem, Resume, StrictOptions, Verdict

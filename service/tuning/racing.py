@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from service.objective import Objectives
+from service.spec.objective import Objectives
 from service.tuning.configurations import FINAL, standings_of
 from service.tuning.events import AttemptStarted, Event, TrialProposed
 from service.tuning.first_fits import FirstFits

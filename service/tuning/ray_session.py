@@ -19,7 +19,7 @@ from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from service.errors import BackendError
-from service.spec import SweepSpec
+from service.spec.sweep_spec import SweepSpec
 from service.tuning.conductor import Conductor
 from service.tuning.ray_environment import joined_address
 from service.tuning.sweep_folder import Job

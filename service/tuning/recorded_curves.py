@@ -14,8 +14,8 @@ from functools import cached_property
 from itertools import pairwise
 
 from service.errors import LedgerError
-from service.objective import DIVERGED_LOSS
-from service.space import Params, identity
+from service.spec.objective import DIVERGED_LOSS
+from service.spec.space import Params, identity
 from service.tuning.events import AttemptStarted, Record, Reported, TrialEnded, TrialProposed
 from service.tuning.simulation import Breakdown
 

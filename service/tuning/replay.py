@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, cast
 
 from service.errors import LedgerError
-from service.spec import SweepSpec
+from service.spec.sweep_spec import SweepSpec
 from service.tuning.answers import Finished
 from service.tuning.assembly import build, history_of, tests_winner
 from service.tuning.decisions import Arrival, Decider, FailureKind

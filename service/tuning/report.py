@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from service.spec import SweepSpec
+from service.spec.sweep_spec import SweepSpec
 from service.tuning import report_findings as findings
 from service.tuning.events import Record, SweepEnded
 from service.tuning.first_fits import configurations_of

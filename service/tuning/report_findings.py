@@ -7,8 +7,8 @@ import statistics
 from collections import Counter
 from typing import Any
 
-from service.space import Choice, Constant
-from service.spec import SweepSpec
+from service.spec.space import Choice, Constant
+from service.spec.sweep_spec import SweepSpec
 from service.tuning.assembly import outlook_of
 from service.tuning.first_fits import configurations_of
 from service.tuning.history import History, Status

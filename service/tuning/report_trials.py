@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from service.objective import Objectives
+from service.spec.objective import Objectives
 from service.tuning.events import Record, Reported
 from service.tuning.history import History, Trial
 from service.tuning.hypervolume import Staircase

@@ -18,7 +18,7 @@ from pytorch_lightning.callbacks import Checkpoint as MonitoringCallback
 from pytorch_lightning.utilities.types import LRSchedulerConfig
 
 from service.errors import MissingMetricError, TrialError
-from service.objective import Objective
+from service.spec.objective import Objective
 from service.tuning.assignment import Assignment, Report
 from service.tuning.sweep_folder import DRAIN_FILE, YIELD_FILE
 from service.tuning.trial_checkpoint import write_checkpoint

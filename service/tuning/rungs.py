@@ -6,7 +6,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
-from service.objective import Objectives, Observation
+from service.spec.objective import Objectives, Observation
 from service.tuning.history import History, Status, Trial
 
 

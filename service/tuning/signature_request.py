@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from service.distributions import Choice, Constant, Integer, Parameter, Real
-from service.spec_sections import Evaluation
+from service.spec.distributions import Choice, Constant, Integer, Parameter, Real
+from service.spec.sections import Evaluation
 
 FOLD_KEYS: Final = ("fold_argument", "folds_argument")
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, cast
 
-from service.objective import DIVERGED_LOSS, Objectives
+from service.spec.objective import DIVERGED_LOSS, Objectives
 from service.tuning.answers import Finished, Start
 from service.tuning.decisions import Arrival, Decider, FailureKind
 from service.tuning.events import AttemptStarted, Checkpoint, Event, Params, Record, Reported, SweepEnded

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, cast
 
-from service.objective import Objectives, Observation
+from service.spec.objective import Objectives, Observation
 from service.tuning.events import AttemptStarted, Ending, Event, Record, Reported, TrialEnded, TrialProposed
 from service.tuning.expected_gain import expected_gain
 from service.tuning.history import History, Status, Trial, best_epoch_of

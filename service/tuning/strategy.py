@@ -12,8 +12,8 @@ from typing import Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from service.objective import Objectives, Observation
-from service.space import Space
+from service.spec.objective import Objectives, Observation
+from service.spec.space import Space
 from service.tuning.events import Action, Params
 from service.tuning.history import History
 

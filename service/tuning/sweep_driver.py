@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from service.errors import Fault, SweepRunningError, TuneyardError
-from service.spec import SweepSpec
+from service.spec.sweep_spec import SweepSpec
 from service.tuning import assigning, ray_environment
 from service.tuning.assembly import Parts, build, first_points, history_of, tests_winner
 from service.tuning.clock import steady_clock

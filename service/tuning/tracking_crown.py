@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from service.objective import Objectives, Observation
+from service.spec.objective import Objectives, Observation
 from service.tuning.tracking_folds import FoldRuns
 from service.tuning.tracking_held_out import HeldOutScores
 from service.tuning.tracking_names import tag_text

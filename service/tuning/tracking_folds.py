@@ -10,7 +10,7 @@ import statistics
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from service.objective import Objectives, Observation
+from service.spec.objective import Objectives, Observation
 from service.tuning.configurations import FINAL
 from service.tuning.events import TrialProposed
 from service.tuning.race_model import FitResult, Standing, standings

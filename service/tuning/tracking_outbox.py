@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from service.objective import Objectives, Observation
+from service.spec.objective import Objectives, Observation
 from service.tuning.events import (
     Artifacts,
     AttemptEnded,

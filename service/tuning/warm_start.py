@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from service.space import Params, identity
+from service.spec.space import Params, identity
 from service.tuning.history import History
 from service.tuning.knowledge_relevance import Judged, PastModel
 from service.tuning.points import Tried

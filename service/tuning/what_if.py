@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from service.errors import LedgerError
-from service.objective import Observation
-from service.space import Choice, Params, Space, identity
-from service.spec import SweepSpec
+from service.spec.objective import Observation
+from service.spec.space import Choice, Params, Space, identity
+from service.spec.sweep_spec import SweepSpec
 from service.tuning.assembly import build, history_of
 from service.tuning.decisions import Decider
 from service.tuning.events import Record, Reported

@@ -20,7 +20,7 @@ WORKERS = 2
 
 def fits_of(folder: Path) -> list[Fit]:
     """Every trial of the sweep with the epochs it trained, in the order in which they began."""
-    from service.spec import SweepSpec
+    from service.spec.sweep_spec import SweepSpec
     from service.tuning.history import History
     from service.tuning.ledger import read_ledger
     from service.tuning.sweep_folder import read_job

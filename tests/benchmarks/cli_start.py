@@ -22,5 +22,5 @@ def measure(folder: Path) -> list[Measure]:
 
 
 def _median(arguments: list[str], folder: Path) -> float:
-    command = module("service.cli", *arguments)
+    command = module("service.cli.main", *arguments)
     return statistics.median(timed(command, folder / "cli.log")[0] for _ in range(REPEATS))

@@ -49,7 +49,7 @@ def _round(folder: Path) -> tuple[tuple[float, Answer, Answer], tuple[float, Ans
 
 
 def _ours(home: Path) -> tuple[float, Answer]:
-    command = module("service.cli", "--data-dir", str(home), "run", RECIPE, "--json", *AS_ASKED)
+    command = module("service.cli.main", "--data-dir", str(home), "run", RECIPE, "--json", *AS_ASKED)
     wall, output = timed(command, home.with_suffix(".log"))
     return wall, _last(output)
 

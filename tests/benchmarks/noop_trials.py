@@ -12,9 +12,9 @@ from pathlib import Path
 
 import psutil
 
-from service.launch import is_running, start
-from service.spec import SweepSpec, parse_sweep
-from service.sweeps import Sweep, new_id
+from service.spec.sweep_spec import SweepSpec, parse_sweep
+from service.sweeps.folders import Sweep, new_id
+from service.sweeps.launch import is_running, start
 from service.tuning.events import Reported, TrialEnded
 from service.tuning.ledger import read_ledger
 from service.tuning.sweep_folder import Job

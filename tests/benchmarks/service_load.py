@@ -19,7 +19,7 @@ import httpx2
 import psutil
 
 from service.records import NewSweep, State
-from service.spec import load_sweep
+from service.spec.sweep_spec import load_sweep
 from service.store import Store
 from tests.benchmarks.measure import ROOT, Measure
 from tests.served import Served
@@ -96,7 +96,7 @@ def _fill(home: Path) -> None:
 def _end_all(store: Store) -> None:
     import sqlalchemy as sa
 
-    from service.store_schema import sweeps
+    from service.store.schema import sweeps
 
     running = [{"trial": number, "epoch": 9, "value": 0.9, "params": {"lr": 0.1}} for number in range(8)]
     progress: dict[str, Any] = {

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cluster.backend import JobState
-from service import lifecycle
-from service.queue import Capacity, Usage, allot
+from service.queueing import lifecycle
+from service.queueing.queue import Capacity, Usage, allot
 from service.records import NewSweep
 from service.store import Store
-from service.sweeps import new_id
+from service.sweeps.folders import new_id
 from tests.benchmarks.measure import Measure
 
 SWEEPS, CLIENTS, LISTS, TRIALS = 1000, 16, 50, 100

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import psutil
 
-from service.spec import parse_sweep
+from service.spec.sweep_spec import parse_sweep
 from service.tuning.events import AttemptEnded
 from service.tuning.ledger import read_ledger
 from service.tuning.sweep_driver import FAILED, OVER

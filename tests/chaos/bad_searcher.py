@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from service.space import Params
+    from service.spec.space import Params
     from service.tuning.history import History
 
 VARIABLE: Final = (

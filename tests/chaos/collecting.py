@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from service.spec import SweepSpec
+from service.spec.sweep_spec import SweepSpec
 from service.tuning.events import (
     Record,
     Reported,

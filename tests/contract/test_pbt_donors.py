@@ -7,8 +7,8 @@ import math
 import pytest
 
 from service import plugins
-from service.objective import Objective, Objectives
-from service.space import Choice, Integer, Real, Space
+from service.spec.objective import Objective, Objectives
+from service.spec.space import Choice, Integer, Real, Space
 from service.tuning.events import AttemptStarted, CheckpointSaved, Event, Reported
 from service.tuning.history import History, Status
 from service.tuning.schedulers import pbt

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from service import plugins
-from service.objective import Constraint, Objective, Objectives
-from service.space import Params
+from service.spec.objective import Constraint, Objective, Objectives
+from service.spec.space import Params
 from service.tuning.events import Record, TrialEnded
 from service.tuning.history import History, Status
 from service.tuning.strategy import Drop, Problem, Resume, Verdict

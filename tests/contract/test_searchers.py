@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service import plugins
-from service.objective import DIVERGED_LOSS, Constraint, Objective, Objectives
-from service.space import Choice, Constant, Integer, Params, Real, Space, identity
+from service.spec.objective import DIVERGED_LOSS, Constraint, Objective, Objectives
+from service.spec.space import Choice, Constant, Integer, Params, Real, Space, identity
 from service.tuning.events import AttemptEnded, AttemptStarted, Event, Record, Reported, TrialEnded, TrialProposed
 from service.tuning.history import History
 from service.tuning.points import all_points

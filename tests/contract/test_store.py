@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from cluster.backend import JobState
-from service import lifecycle
 from service.errors import SweepNotFoundError
+from service.queueing import lifecycle
 from service.records import NewSweep, State
 from service.store import (
     KeyConflictError,
@@ -21,8 +21,8 @@ from service.store import (
     UnstorableError,
     VersionConflictError,
 )
-from service.store_database import Database
-from service.sweeps import new_id
+from service.store.database import Database
+from service.sweeps.folders import new_id
 from tests.databases import new_database
 
 SPEC = {"name": "digits", "parameters": {"b": 1, "a": 2}, "budget": {"max_trials": 8}, "resources": {"cpu": 1}}

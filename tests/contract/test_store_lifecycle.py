@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from cluster.backend import JobState
-from service import lifecycle
 from service.errors import SweepNotFoundError
-from service.lifecycle import Cancel, Delete, Extend, IllegalMoveError, JobLost, JobSeen, Pause, Resume
+from service.queueing import lifecycle
+from service.queueing.lifecycle import Cancel, Delete, Extend, IllegalMoveError, JobLost, JobSeen, Pause, Resume
 from service.records import NewSweep, State, SweepRecord, Wish
 from service.store import Store
-from service.sweeps import new_id
+from service.sweeps.folders import new_id
 
 TRIALS = 3
 WISHES = {

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from service import lifecycle
+from service.queueing import lifecycle
 from service.records import NewSweep, Quota, Role, State
 from service.store import (
     LeaseLostError,
@@ -21,8 +21,8 @@ from service.store import (
     StoreUnavailableError,
     sweep_lease,
 )
-from service.store_schema import metadata
-from service.sweeps import new_id
+from service.store.schema import metadata
+from service.sweeps.folders import new_id
 
 SPEC = {"name": "digits", "parameters": {"b": 1, "a": 2}, "budget": {"max_trials": 8}, "resources": {"cpu": 1}}
 

@@ -14,13 +14,13 @@ import uvicorn
 
 from cluster.backend import JobState
 from cluster.local import build
-from service.api import create_app
-from service.api_service import Service
-from service.auth import Authenticator, AuthSettings, Mode, issue
-from service.lifecycle import Event, JobSeen, Placed
+from service.api.app import create_app
+from service.api.auth import Authenticator, AuthSettings, Mode, issue
+from service.api.service import Service
+from service.queueing.lifecycle import Event, JobSeen, Placed
 from service.records import Role, SweepRecord
 from service.store import Store
-from service.sweeps import create, sweeps_folder
+from service.sweeps.folders import create, sweeps_folder
 from service.tuning.sweep_folder import Job
 from tests.integration.synthetic_sweep import Synthetic, records, write_ledger
 

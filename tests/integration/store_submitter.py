@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 import threading
 
-from service import lifecycle
+from service.queueing import lifecycle
 from service.records import NewSweep
 from service.store import Store
-from service.sweeps import new_id
+from service.sweeps.folders import new_id
 
 THREADS = 8
 _saying = threading.Lock()

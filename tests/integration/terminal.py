@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service import cli
+from service.cli import main
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Terminal:
         self.monkeypatch.setattr(sys, "argv", ["tuneyard", *arguments])
         code = 0
         try:
-            cli.main()
+            main.main()
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
         said = self.capsys.readouterr()

@@ -19,8 +19,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from service.api_rules import RULES
-from service.api_service import Limits
+from service.api.rules import RULES
+from service.api.service import Limits
 from tests.serving import Served, serving
 
 EXAMPLES = 8

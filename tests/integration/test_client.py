@@ -14,11 +14,11 @@ import pytest
 
 from cluster.backend import JobState
 from service.client import Client, Submission
-from service.client_http import messages
+from service.client.http import messages
 from service.errors import ServerError, SpecError, SweepNotFoundError, UnreachableError
-from service.lifecycle import Cancel, JobSeen
+from service.queueing.lifecycle import Cancel, JobSeen
 from service.records import Quota, Role, State
-from service.unpacking import package_file
+from service.shipping.unpacking import package_file
 from tests.integration.served import Served, served
 from tests.integration.synthetic_sweep import SWEEP
 

@@ -11,8 +11,8 @@ import httpx2
 
 from cluster import ray_head
 from cluster.backend import JobState, JobStatus
-from service.dispatch import JOINED, job_request
-from service.sweeps import Sweep
+from service.sweeps.dispatch import JOINED, job_request
+from service.sweeps.folders import Sweep
 from service.tuning.control import Control, write_control
 from service.tuning.events import AttemptEnded, DriverStarted, SweepEnded, SweepExtended, TrialEnded
 from service.tuning.ledger import read_ledger

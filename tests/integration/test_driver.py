@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from service.spec import parse_sweep
+from service.spec.sweep_spec import parse_sweep
 from service.tuning.events import (
     AttemptEnded,
     HeldOutEnded,

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from service import contexts
-from service.client import Client
+from service.client import Client, contexts
 from service.records import Role
 from tests.integration.served import Served, served
 from tests.integration.synthetic_sweep import SWEEP
@@ -54,7 +53,11 @@ def test_sweep_ids_are_completed(server: Served, tmp_path: Path) -> None:
 
     def completed(words: str) -> list[str]:
         asked = {"_TUNEYARD_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
-        command = [sys.executable, "-c", "import sys; from service.cli import main; sys.argv[0] = 'tuneyard'; main()"]
+        command = [
+            sys.executable,
+            "-c",
+            "import sys; from service.cli.main import main; sys.argv[0] = 'tuneyard'; main()",
+        ]
         environment = {**os.environ, **home, **asked}
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout.split()
 

@@ -8,8 +8,8 @@ import pytest
 from mlflow import MlflowClient
 
 from service.errors import SpecError
-from service.past_sweeps import gather
-from service.spec import parse_sweep
+from service.spec.sweep_spec import parse_sweep
+from service.sweeps.past_sweeps import gather
 from service.tuning.tracking_server import prepare_store, store_uri
 
 SWEEP = """

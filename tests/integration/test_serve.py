@@ -52,7 +52,7 @@ def test_a_port_that_is_taken_is_told_at_once(tmp_path: Path) -> None:
 
 def test_the_process_imports_nothing_heavy_and_stays_small(tmp_path: Path) -> None:
     code = (
-        "import sys, service.serve, service.api, service.cli_serve, service.past_sweeps\n"
+        "import sys, service.server.serve, service.api.app, service.cli.serve, service.sweeps.past_sweeps\n"
         f"print(*[name for name in {HEAVY!r} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

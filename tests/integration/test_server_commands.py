@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from cluster.backend import JobState
-from service.lifecycle import JobSeen, Pause
+from service.queueing.lifecycle import JobSeen, Pause
 from service.records import Quota
-from service.sweeps import create, new_id
+from service.sweeps.folders import create, new_id
 from service.tuning.sweep_folder import Job
 from tests.integration.served import Served, served
 from tests.integration.synthetic_sweep import SWEEP, Synthetic, records, write_ledger
@@ -243,7 +243,7 @@ def test_compare(server: Served, tuneyard: Command, finished: str, sweep_file: P
 
 
 def test_compare_on_this_machine(tuneyard: Command, tmp_path: Path) -> None:
-    from service.spec import parse_sweep
+    from service.spec.sweep_spec import parse_sweep
 
     spec = parse_sweep(SWEEP, file="sweep.yaml", root=tmp_path).to_dict()
     for name, trials in (("left", 8), ("right", 20)):

@@ -16,7 +16,7 @@ from urllib.request import urlopen
 import pytest
 
 from cluster import ray_head
-from service.api_models import Sweep
+from service.api.models import Sweep
 from service.client import Client
 from service.records import Role, State
 from tests.served import Served

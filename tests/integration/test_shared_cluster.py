@@ -24,7 +24,7 @@ from typing import TypeVar
 
 import pytest
 
-from service.api_models import EventAnswer, SweepSummary
+from service.api.models import EventAnswer, SweepSummary
 from service.client import Client, Submission
 from service.errors import ServerError
 from service.records import Quota, Role, State

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from service.distributions import Choice, Constant, Integer, Parameter, Real
 from service.errors import Fault
-from service.signatures import check_signatures
-from service.spec_sections import Evaluation
+from service.spec.distributions import Choice, Constant, Integer, Parameter, Real
+from service.spec.sections import Evaluation
+from service.sweeps.signatures import check_signatures
 from service.tuning.signature_check import check
 from service.tuning.signature_faults import explain
 from service.tuning.signature_request import request_of

@@ -13,7 +13,7 @@ import pytest
 
 from service.records import NewSweep, State
 from service.store import Store
-from service.sweeps import new_id
+from service.sweeps.folders import new_id
 
 
 @pytest.mark.parametrize("lines", [1, 301])

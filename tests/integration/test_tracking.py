@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from service.spec import SweepSpec
+from service.spec.sweep_spec import SweepSpec
 from service.tuning.events import (
     AttemptStarted,
     DriverStarted,

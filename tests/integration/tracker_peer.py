@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from service.spec import parse_sweep
+from service.spec.sweep_spec import parse_sweep
 from service.tuning.events import AttemptStarted, Event, Record, Reported, TrialEnded, TrialProposed
 from tests.integration.synthetic_sweep import ADAMW, LR, NOISE, OPTIMIZER, SWEEP, WIDTH
 

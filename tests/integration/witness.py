@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from service.api_models import SweepSummary
+from service.api.models import SweepSummary
 from service.errors import ServerError
 from service.records import Quota
-from service.sweeps import sweeps_folder
+from service.sweeps.folders import sweeps_folder
 from service.tuning.events import AttemptEnded, AttemptStarted, HeldOutEnded, HeldOutStarted, SweepPaused, TrialProposed
 from service.tuning.ledger import read_ledger
 from tests.integration.mlflow_peer import check_exactly_once, rows

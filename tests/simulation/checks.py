@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
-from service.objective import Objectives
+from service.spec.objective import Objectives
 from service.tuning.events import (
     AttemptEnded,
     AttemptStarted,

@@ -20,7 +20,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from service.spec import SweepSpec, parse_sweep
+from service.spec.sweep_spec import SweepSpec, parse_sweep
 from service.tuning.ledger import read_ledger
 from service.tuning.replay import replay_folder
 from tests.simulation.checks import Story, broken_promises, differences, story

@@ -17,7 +17,7 @@ from typing import Any
 from unittest.mock import patch
 
 from service.errors import CheckpointError, SweepRunningError, TrackingError
-from service.spec import SweepSpec
+from service.spec.sweep_spec import SweepSpec
 from service.tuning.assignment import Assignment, Report
 from service.tuning.conductor import Conductor
 from service.tuning.decisions import Arrival

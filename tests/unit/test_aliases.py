@@ -9,11 +9,11 @@ import pytest
 
 from service import plugins
 from service.errors import SpecError
-from service.objective import Objective
-from service.parameters import to_data
-from service.space import Choice, Constant, Integer, Real
-from service.spec import SweepSpec, load_sweep, parse_sweep
-from service.spec_text import canonical_text
+from service.spec.objective import Objective
+from service.spec.parameters import to_data
+from service.spec.space import Choice, Constant, Integer, Real
+from service.spec.sweep_spec import SweepSpec, load_sweep, parse_sweep
+from service.spec.text import canonical_text
 
 VALID = Path(__file__).parents[1] / "cases" / "valid"
 BASE = "name: a\nfit: {trainer: {max_epochs: 9}}\n"

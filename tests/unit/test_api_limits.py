@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from service.api_limits import Buckets
-from service.api_problems import problem_of
-from service.api_service import Limits
-from service.auth import AuthSettings
-from service.sweep_views import MOST_ASKING, ReaderProcess, ViewError
+from service.api.auth import AuthSettings
+from service.api.limits import Buckets
+from service.api.problems import problem_of
+from service.api.service import Limits
+from service.api.sweep_views import MOST_ASKING, ReaderProcess, ViewError
 from tests.serving import ROOT, Served, serving, spec
 
 

@@ -13,11 +13,11 @@ import pytest
 from fastapi import APIRouter
 from fastapi.routing import iter_route_contexts
 
-from service.api import openapi_document
-from service.api_guard import GuardedRoute, UndeclaredRouteError
-from service.api_rules import RULES
-from service.api_service import Limits
-from service.auth import issue
+from service.api.app import openapi_document
+from service.api.auth import issue
+from service.api.guard import GuardedRoute, UndeclaredRouteError
+from service.api.rules import RULES
+from service.api.service import Limits
 from service.records import Role
 from tests.serving import PEOPLE, Served, serving, spec
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from service import api_events
-from service.api_service import Limits
-from service.lifecycle import Cancel
+from service.api import events
+from service.api.service import Limits
+from service.queueing.lifecycle import Cancel
 from tests.serving import Served, serving, write_sweep
 
 STREAM = {"Accept": "text/event-stream"}
@@ -24,7 +24,7 @@ STREAM = {"Accept": "text/event-stream"}
 
 @pytest.fixture
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    monkeypatch.setattr(api_events, "POLL_S", 0.02)
+    monkeypatch.setattr(events, "POLL_S", 0.02)
     with serving(tmp_path, limits=Limits(streams_of_a_user=2)) as found:
         yield found
 
@@ -146,7 +146,7 @@ def test_nobody_holds_more_streams_than_allowed(served: Served) -> None:
 
 @pytest.mark.parametrize("path", ["/events", "/sweeps/{id}/events", "/sweeps/{id}/logs"])
 def test_a_stream_ends_with_its_token(served: Served, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
-    monkeypatch.setattr(api_events, "IDENTIFY_S", 0.0)
+    monkeypatch.setattr(events, "IDENTIFY_S", 0.0)
     record = served.submit()
     (write_sweep(served.service.home, record, [0.5]) / "logs" / "driver.log").write_text("one\n")
     store = served.service.store

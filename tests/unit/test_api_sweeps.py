@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from service import store_audit
-from service.api_models import Details, Sweep
-from service.auth import issue
+from service.api.auth import issue
+from service.api.models import Details, Sweep
 from service.records import Role
+from service.store import audit
 from tests.serving import Served, serving, spec, write_sweep
 
 
@@ -273,7 +273,7 @@ def test_a_sweep_and_the_note_of_it_are_one_transaction(served: Served, monkeypa
         ("POST /api/v1/sweeps", "submitter", "201", "testclient"),
         ("POST /api/v1/sweeps/{sweep}/fork", "submitter", "201", "testclient"),
     ]
-    monkeypatch.setattr(store_audit, "_ADD", None)
+    monkeypatch.setattr(audit, "_ADD", None)
     assert served.ask("submitter", "POST", "/sweeps", json={"spec": spec()}).status_code == 503
     assert sum(store.counts().values()) == 3, "no sweep without its note"
     assert len(seconds) == 1, "only what came to nothing is noted by itself"

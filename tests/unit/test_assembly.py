@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from service.objective import Observation
-from service.spec import SweepSpec, parse_sweep
+from service.spec.objective import Observation
+from service.spec.sweep_spec import SweepSpec, parse_sweep
 from service.tuning.assembly import build, checkpoint_epochs, first_points
 from service.tuning.history import History
 from service.tuning.strategy import PastSweep, PastTrial

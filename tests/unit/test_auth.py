@@ -15,11 +15,11 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from service import auth_oidc
-from service.auth import Authenticator, AuthError, AuthSettings, ProxySettings, issue
-from service.auth_oidc import OidcSettings
+from service.api import auth_oidc
+from service.api.auth import Authenticator, AuthError, AuthSettings, ProxySettings, issue
+from service.api.auth_oidc import OidcSettings
+from service.api.remembered import Remembered
 from service.records import Role
-from service.remembered import Remembered
 from service.store import Store
 
 ISSUER = "https://id.example.org"

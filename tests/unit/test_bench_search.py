@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from service.space import Params, Real, Space
+from service.spec.space import Params, Real, Space
 from service.tuning.decisions import Decider
 from service.tuning.events import AttemptStarted, Reported
 from tests.benchmarks.search.cells import Cell, Result, Store, fronts, incumbents

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from service import sweeps
-from service.cli import app
-from service.spec import parse_sweep
+from service.cli.main import app
+from service.spec.sweep_spec import parse_sweep
+from service.sweeps import folders
 from service.tuning.sweep_folder import Job
 from tests.integration.synthetic_sweep import LR, Synthetic, records, write_ledger
 from tests.integration.synthetic_sweep import SWEEP as SYNTHETIC
@@ -133,7 +133,7 @@ def test_version() -> None:
 
 def test_what_mattered_is_shown_to_a_person_and_to_a_program(home: Path) -> None:
     spec = parse_sweep(SYNTHETIC, file="sweep.yaml", root=Path())
-    sweep = sweeps.create(home, Job("digits-cnn-20261122-abc123", spec.to_dict()), {"folder": "."})
+    sweep = folders.create(home, Job("digits-cnn-20261122-abc123", spec.to_dict()), {"folder": "."})
     write_ledger(sweep.folder, records(spec.to_dict(), sweep.id, Synthetic()))
     text = tuneyard("--data-dir", str(home), "show", "--importance").stdout
     assert text.index("importance for val_acc") < text.index("\nlr ") < text.index("\nlabel_noise ")
@@ -148,7 +148,7 @@ def test_what_mattered_is_shown_to_a_person_and_to_a_program(home: Path) -> None
 
 def test_too_few_trials_for_importance_are_said(home: Path) -> None:
     spec = parse_sweep(SYNTHETIC, file="sweep.yaml", root=Path())
-    sweep = sweeps.create(home, Job("digits-cnn-20261122-abc123", spec.to_dict()), {"folder": "."})
+    sweep = folders.create(home, Job("digits-cnn-20261122-abc123", spec.to_dict()), {"folder": "."})
     write_ledger(sweep.folder, records(spec.to_dict(), sweep.id, Synthetic(trials=4)))
     text = tuneyard("--data-dir", str(home), "show", "--importance").stdout
     assert "too few trials to tell" in text

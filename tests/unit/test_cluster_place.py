@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from cluster.backend import Capacity, JobError, PlaceLostError
-from service import cluster_place
-from service.cluster_place import OwnPlace
+from service.control import cluster_place
+from service.control.cluster_place import OwnPlace
 from tests.pretend_cluster import PretendCluster
 
 

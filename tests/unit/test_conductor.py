@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.objective import Constraint, Objective, Objectives
+from service.spec.objective import Constraint, Objective, Objectives
 from service.tuning.events import AttemptStarted, CheckpointsDropped, SweepEnded, SweepPaused
 from service.tuning.history import Status
 from service.tuning.ledger import read_ledger

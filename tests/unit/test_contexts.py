@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from service import contexts
-from service.contexts import Context, Contexts
+from service.client import contexts
+from service.client.contexts import Context, Contexts
 from service.errors import ContextError
 
 

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from cluster.backend import JobRequest, JobState, JobStatus
-from service import ending, lifecycle
+from service.control import ending
 from service.errors import SweepNotFoundError
-from service.lifecycle import Prioritise
+from service.queueing import lifecycle
+from service.queueing.lifecycle import Prioritise
 from service.records import Quota, State, SweepRecord
-from service.sweeps import Sweep
+from service.sweeps.folders import Sweep
 from service.tuning.control import Control, read_control
 from tests.controlled import World
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from cluster.backend import JobState
-from service import controller, lifecycle
-from service.packages import build
+from service.control import controller
+from service.queueing import lifecycle
 from service.records import State
-from service.sweeps import Sweep
+from service.shipping.packages import build
+from service.shipping.unpacking import package_file
+from service.sweeps.folders import Sweep
 from service.tuning.sweep_folder import read_job
-from service.unpacking import package_file
 from tests.controlled import World
 
 

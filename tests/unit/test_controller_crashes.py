@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from cluster.backend import JobState
-from service import lifecycle, placement
+from service.control import placement
 from service.errors import SweepNotFoundError
+from service.queueing import lifecycle
 from service.records import State
 from service.store import Store
 from tests.controlled import World

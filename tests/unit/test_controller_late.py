@@ -11,11 +11,13 @@ import pytest
 import sqlalchemy as sa
 
 from cluster.backend import JobState
-from service import lifecycle, placement, sweeps
-from service.hands import Hands
+from service.control import placement
+from service.control.hands import Hands
+from service.queueing import lifecycle
 from service.records import State
-from service.store_schema import leases
-from service.sweeps import Sweep
+from service.store.schema import leases
+from service.sweeps import folders
+from service.sweeps.folders import Sweep
 from tests.controlled import World
 
 
@@ -30,7 +32,7 @@ def world(home: Path) -> Iterator[World]:
 def test_a_submission_that_takes_long_is_not_made_once_it_is_not_due_any_more(
     world: World, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    sweep, make = world.submit(), sweeps.create
+    sweep, make = world.submit(), folders.create
 
     def slowly(*arguments: Any) -> Sweep:  # noqa: ANN401  # as `create` takes them
         if what == "another replica leads":

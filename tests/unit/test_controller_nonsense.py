@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from cluster.backend import JobState
-from service import lifecycle
-from service.driver_word import MOST_HOURS
+from service.queueing import lifecycle
 from service.records import State, SweepRecord
-from service.store_database import UnstorableError
+from service.store.database import UnstorableError
+from service.sweeps.driver_word import MOST_HOURS
 from tests.controlled import World
 
 

@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonargparse import _loaders_dumpers
 
-from service.document import FLOAT, MAX_BYTES, Node, parse, read, resolve, shorten
 from service.errors import Fault, SpecError
+from service.spec.document import FLOAT, MAX_BYTES, Node, parse, read, resolve, shorten
 
 settings.register_profile("calm", deadline=None, database=None, derandomize=True)
 settings.load_profile("calm")
@@ -223,7 +223,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_texts_get_a_clear_error_at_once(name: str, tmp_path: Path) -> None:
-    from service.spec import parse_sweep
+    from service.spec.sweep_spec import parse_sweep
 
     started = time.process_time()
     with pytest.raises(SpecError) as caught:
@@ -243,7 +243,7 @@ def test_all_hostile_texts_fit_in_little_memory(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (512 * 2**20, 512 * 2**20))
         resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
         from service.errors import SpecError
-        from service.spec import load_sweep
+        from service.spec.sweep_spec import load_sweep
         for path in sys.argv[1:]:
             try:
                 load_sweep(Path(path))

@@ -8,11 +8,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.driver_word import tidied
-from service.lifecycle_news import news
-from service.progress_view import line, picture
-from service.queue import demand
+from service.queueing.news import news
+from service.queueing.queue import demand
 from service.records import State, SweepRecord
+from service.sweeps.driver_word import tidied
+from service.views.progress import line, picture
 from tests.controlled import SPEC
 
 NAMES = ["state", "reason", "best", "metric", "trials", "total", "completed", "trial", "value", "params", "running",

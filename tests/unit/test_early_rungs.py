@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from service.objective import Constraint, Objective, Objectives
+from service.spec.objective import Constraint, Objective, Objectives
 from service.tuning.early_rungs import EarlyRungs, Look, early_rungs, epochs_to_compare
 from service.tuning.events import AttemptStarted, Event, Record, Reported, TrialEnded, TrialProposed
 from service.tuning.history import History

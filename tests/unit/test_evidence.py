@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from service.objective import Objective, Objectives
-from service.space import Real, Space
+from service.spec.objective import Objective, Objectives
+from service.spec.space import Real, Space
 from service.tuning.events import AttemptEnded, AttemptStarted, Event, Record, Reported, TrialEnded, TrialProposed
 from service.tuning.evidence import EvidenceReader
 from service.tuning.history import History

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from service.spec import parse_sweep
+from service.spec.sweep_spec import parse_sweep
 from service.tuning.control import Control, write_control
 from service.tuning.events import SweepEnded, SweepExtended, TrialProposed
 from service.tuning.ledger import read_ledger

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from service.facts import data_fingerprint, gather, git_facts
+from service.sweeps.facts import data_fingerprint, gather, git_facts
 
 
 def test_versions_and_fingerprint_are_noted(tmp_path: Path) -> None:

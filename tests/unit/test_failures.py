@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from service.distributions import Real
-from service.space import Space
+from service.spec.distributions import Real
+from service.spec.space import Space
 from service.tuning.decisions import FailureKind
 from service.tuning.events import Reported
 from service.tuning.history import Status

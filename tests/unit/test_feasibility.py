@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from service.objective import Constraint, Objective, Objectives
-from service.space import Params
+from service.spec.objective import Constraint, Objective, Objectives
+from service.spec.space import Params
 from service.tuning.events import AttemptStarted, Record, Reported, TrialEnded, TrialProposed
 from service.tuning.feasibility import certain_violation
 from service.tuning.history import History, Status

@@ -11,8 +11,8 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from service import plugins
-from service.objective import Constraint, Objective, Objectives
-from service.space import Choice, Integer, Params, Real, Space
+from service.spec.objective import Constraint, Objective, Objectives
+from service.spec.space import Choice, Integer, Params, Real, Space
 from service.tuning.events import (
     AttemptEnded,
     AttemptStarted,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
 
-from service.space import Choice, Integer, Real, Space
+from service.spec.space import Choice, Integer, Real, Space
 from service.tuning.gaussian_process import (
     Codes,
     GaussianProcess,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.spec import parse_sweep
+from service.spec.sweep_spec import parse_sweep
 from service.tuning.assembly import tests_winner as is_tested
 from service.tuning.decisions import Decider
 from service.tuning.events import HeldOutEnded, HeldOutStarted, Params, SearchEnded, TrialProposed

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from service.errors import LedgerError
-from service.objective import DIVERGED_LOSS, Constraint, Objective, Objectives, Observation
-from service.space import Choice, Constant, Integer, Params, Real, Space
+from service.spec.objective import DIVERGED_LOSS, Constraint, Objective, Objectives, Observation
+from service.spec.space import Choice, Constant, Integer, Params, Real, Space
 from service.tuning.events import AttemptEnded, AttemptStarted, Event, Record, Reported, TrialEnded, TrialProposed
 from service.tuning.knowledge import (
     DIGEST_FACT,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cluster.backend import JobState
-from service.lifecycle import (
+from service.queueing.lifecycle import (
     CANCEL_WAIT_S,
     MAX_FAILURES,
     PAUSE_WAIT_S,
@@ -35,7 +35,7 @@ from service.lifecycle import (
     due,
     step,
 )
-from service.lifecycle_news import news
+from service.queueing.news import news
 from service.records import State, SweepRecord, Wish
 
 NEW = SweepRecord("s", "default", "ann", "s", {"budget": {"max_trials": 8}}, queued_at=1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from service.log_view import grown
+from service.views.log import grown
 
 
 def test_what_is_written_meanwhile_is_read_and_no_character_is_cut(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from service import notify
-from service.notify import FIRST_WAIT_S, LONGEST_WAIT_S, TRIES, Notifier, wait_s
-from service.notify_send import ForbiddenAddressError, Parcel, UndeliveredError
+from service.control import notify
+from service.control.notify import FIRST_WAIT_S, LONGEST_WAIT_S, TRIES, Notifier, wait_s
+from service.control.notify_send import ForbiddenAddressError, Parcel, UndeliveredError
 from service.records import EventRecord, Webhook
 from service.store import Store
 from tests.controlled import World

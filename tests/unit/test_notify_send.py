@@ -10,8 +10,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from service import notify_send
-from service.notify_send import ForbiddenAddressError, Parcel, UndeliveredError, may_reach, reachable, send, signature
+from service.control import notify_send
+from service.control.notify_send import (
+    ForbiddenAddressError,
+    Parcel,
+    UndeliveredError,
+    may_reach,
+    reachable,
+    send,
+    signature,
+)
 from tests.receiver import Receiver, receiving
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)

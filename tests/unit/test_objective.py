@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from service.objective import DIVERGED_LOSS, Constraint, Objective, Objectives, Observation
+from service.spec.objective import DIVERGED_LOSS, Constraint, Objective, Objectives, Observation
 
 ONE = Objectives((Objective("loss"),))
 TWO = Objectives((Objective("loss"), Objective("acc", "maximize")))

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from service import packages, unpacking
 from service.errors import PackageError, SpecError
-from service.packages import build
-from service.unpacking import unpack
+from service.shipping import packages, unpacking
+from service.shipping.packages import build
+from service.shipping.unpacking import unpack
 
 
 def write(root: Path, files: dict[str, str]) -> None:

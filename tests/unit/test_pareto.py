@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service.objective import Constraint, Objective, Objectives, Observation
-from service.pareto import MOST_NET, Achievement, Wish, pareto_fronts, pareto_places
+from service.spec.objective import Constraint, Objective, Objectives, Observation
+from service.spec.pareto import MOST_NET, Achievement, Wish, pareto_fronts, pareto_places
 
 TWO = Objectives((Objective("loss"), Objective("acc", "maximize")))
 FRONT = [Observation((x / 10, 1 - x / 10)) for x in range(11)]

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from service.errors import SpecError
-from service.past_sweeps import gather, with_past
-from service.spec import SweepSpec, parse_sweep
-from service.sweeps import create
+from service.spec.sweep_spec import SweepSpec, parse_sweep
+from service.sweeps.folders import create
+from service.sweeps.past_sweeps import gather, with_past
 from service.tuning.assembly import build
 from service.tuning.events import AttemptStarted, Event, Reported, SweepStarted, TrialProposed
 from service.tuning.history import History

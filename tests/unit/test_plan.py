@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from service import plugins
-from service.plan import Plan, plan
-from service.plan_text import plan_lines
-from service.spec import parse_sweep
+from service.spec.sweep_spec import parse_sweep
+from service.sweeps.plan import Plan, plan
+from service.views.plan import plan_lines
 
 SWEEP = """\
 name: planned

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from service.distributions import Choice, Integer, Real
-from service.document import Node, Place
 from service.errors import SpecError
-from service.parameters import parse_parameter, to_data
-from service.priors import EVEN_SHARE, STRENGTHS, Prior, Strength, Warp
-from service.space import Space
-from service.spec_faults import Faults
+from service.spec.distributions import Choice, Integer, Real
+from service.spec.document import Node, Place
+from service.spec.faults import Faults
+from service.spec.parameters import parse_parameter, to_data
+from service.spec.priors import EVEN_SHARE, STRENGTHS, Prior, Strength, Warp
+from service.spec.space import Space
 from tests.spaces import assert_there_and_back, choices, large_integers, reals, small_integers, stepped_reals
 
 CALM = settings(deadline=None, database=None, derandomize=True)
@@ -104,7 +104,7 @@ def test_a_choice_draws_its_value_more_often_whatever_its_weights() -> None:
     ],
 )
 def test_a_wrong_prior_is_a_fault(text: str, fault: str) -> None:
-    from service.document import parse
+    from service.spec.document import parse
 
     tree = parse(f"p: {text}", file="f")
     faults = Faults(tree)

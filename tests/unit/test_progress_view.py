@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from service.progress_view import JsonView, PlainView, duration, line, number, picture, short_names
+from service.views.progress import JsonView, PlainView, duration, line, number, picture, short_names
 
 
 def progress(**changes: Any) -> dict[str, Any]:  # noqa: ANN401  # any part of the object
@@ -85,7 +85,7 @@ def test_a_line_is_one_line() -> None:
 
 def test_plain_lines_come_only_with_news(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("service.progress_view.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("service.views.progress.time.monotonic", lambda: now[0])
     shown = PlainView()
     for at, state in ((100.0, "running"), (105.0, "running"), (105.1, "paused"), (105.2, "paused"), (107.0, "paused")):
         now[0] = at

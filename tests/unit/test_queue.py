@@ -11,8 +11,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.queue import PATIENCE_S, Capacity, Plan, Usage, allot, demand
-from service.queue_rooms import quota_of
+from service.queueing.queue import PATIENCE_S, Capacity, Plan, Usage, allot, demand
+from service.queueing.rooms import quota_of
 from service.records import Quota, State, SweepRecord, Wish
 
 NOW = 1000.0

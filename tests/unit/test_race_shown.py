@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 
-from service.overview_race import race_table
-from service.progress_view import console, line
-from service.spec import SweepSpec, parse_sweep
+from service.spec.sweep_spec import SweepSpec, parse_sweep
 from service.tuning.assembly import build, history_of
 from service.tuning.events import Record, SweepStarted, TrialProposed
 from service.tuning.history import History, Status
@@ -20,6 +18,8 @@ from service.tuning.progress import snapshot
 from service.tuning.replay import replay
 from service.tuning.report import build_report, report_text
 from service.tuning.report_html import render
+from service.views.progress import console, line
+from service.views.race import race_table
 from tests.benchmarks.search.folds import Task
 from tests.simulator import Curves, Simulation
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from service import plugins
-from service.objective import Constraint, Objective, Objectives
-from service.space import Params, Real, Space
+from service.spec.objective import Constraint, Objective, Objectives
+from service.spec.space import Params, Real, Space
 from service.tuning.events import AttemptStarted, Record, SweepEnded, TrialProposed, decode, encode
 from service.tuning.first_fits import OF_THE_SWEEP, FirstFits
 from service.tuning.history import History, Status

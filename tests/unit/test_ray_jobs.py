@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 
 from cluster.backend import Capacity, JobError, JobRequest, JobState, PlaceLostError
 from cluster.ray_jobs import Access, RayJobsBackend, entrypoint
-from service.cluster_place import RemotePlace
-from service.serve_settings import settings_of
+from service.control.cluster_place import RemotePlace
+from service.server.settings import settings_of
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 

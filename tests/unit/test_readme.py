@@ -9,8 +9,8 @@ import pytest
 from typer.main import get_command
 
 from service import plugins
-from service.cli import app
-from service.spec import load_sweep
+from service.cli.main import app
+from service.spec.sweep_spec import load_sweep
 from tests.readme import ROOT, Block, blocks, named, section, text
 
 SWEEPS = [block for block in blocks("yaml") if block.name != "fit.yaml"]

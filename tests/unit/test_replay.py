@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from service.cli import app
+from service.cli.main import app
 from service.errors import LedgerError, SpecError
-from service.spec import SweepSpec, parse_sweep
+from service.spec.sweep_spec import SweepSpec, parse_sweep
 from service.tuning.assembly import build, history_of, race_of
 from service.tuning.decisions import Decider
 from service.tuning.events import AttemptStarted, Params, Record, Reported, SweepStarted, TrialProposed

@@ -11,7 +11,7 @@ from xml.etree.ElementTree import fromstring
 
 import pytest
 
-from service.spec import SweepSpec, parse_sweep
+from service.spec.sweep_spec import SweepSpec, parse_sweep
 from service.tuning.events import Record, Reported, SweepEnded, SweepPaused, TrialEnded
 from service.tuning.insight import KEYS
 from service.tuning.insight_svg import importance_svg

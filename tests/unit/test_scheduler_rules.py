@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from service import plugins
-from service.space import Params, Space
+from service.spec.space import Params, Space
 from service.tuning.events import AttemptStarted, Reported
 from service.tuning.history import Status
 from service.tuning.schedulers.pbt import Options as PbtOptions

@@ -6,7 +6,7 @@ import pytest
 
 from service.errors import SpecError
 from service.records import Role
-from service.serve_auth import auth_settings
+from service.server.auth_settings import auth_settings
 
 OIDC = {
     "oidc_issuer": "https://id.example",

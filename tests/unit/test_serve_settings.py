@@ -8,10 +8,10 @@ import psutil
 import pytest
 
 from cluster import ray_head
+from service.api.sweep_views import Views
 from service.errors import SpecError
-from service.serve_settings import ServeSettings, is_loopback, settings_of
+from service.server.settings import ServeSettings, is_loopback, settings_of
 from service.settings import child_environment
-from service.sweep_views import Views
 
 HOME = Path("data")
 

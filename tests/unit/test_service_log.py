@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from service.service_log import JsonLines, without_secrets
+from service.server.log import JsonLines, without_secrets
 
 CANARY = "c4n4ryc4n4ry"
 

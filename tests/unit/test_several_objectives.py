@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from service.objective import Objective, Objectives
-from service.progress_view import line, outlook
-from service.space import Params
-from service.spec import SweepSpec, parse_sweep
+from service.spec.objective import Objective, Objectives
+from service.spec.space import Params
+from service.spec.sweep_spec import SweepSpec, parse_sweep
 from service.tuning.events import Record, SweepEnded
 from service.tuning.history import History, Status
 from service.tuning.limits import Limits
@@ -22,6 +21,7 @@ from service.tuning.progress import snapshot
 from service.tuning.report import build_report, report_text
 from service.tuning.report_html import render
 from service.tuning.tracking_outbox import Outbox
+from service.views.progress import line, outlook
 from tests.integration.synthetic_sweep import SWEEP, Synthetic, records
 from tests.scheduling import built, shuffled, simulated
 from tests.simulator import Curves, Simulation

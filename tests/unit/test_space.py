@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.document import Node, Place
-from service.parameters import parse_parameter, to_data
-from service.space import Choice, Constant, Integer, Parameter, Real, Space, find_cycle, identity
-from service.spec_faults import Faults
+from service.spec.document import Node, Place
+from service.spec.faults import Faults
+from service.spec.parameters import parse_parameter, to_data
+from service.spec.space import Choice, Constant, Integer, Parameter, Real, Space, find_cycle, identity
 from tests.spaces import assert_there_and_back
 
 settings.register_profile("calm", deadline=None, database=None, derandomize=True)

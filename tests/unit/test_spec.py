@@ -15,12 +15,12 @@ import pytest
 import yaml
 
 from service import plugins
-from service.document import parse
 from service.errors import SpecError
-from service.space import Choice, Integer, Real
-from service.spec import SweepSpec, load_sweep, parse_sweep
-from service.spec_schema import json_schema
-from service.spec_text import canonical_text
+from service.spec.document import parse
+from service.spec.schema import json_schema
+from service.spec.space import Choice, Integer, Real
+from service.spec.sweep_spec import SweepSpec, load_sweep, parse_sweep
+from service.spec.text import canonical_text
 
 CASES = Path(__file__).parents[1] / "cases"
 VALID = sorted((CASES / "valid").glob("*.yaml"))
@@ -335,7 +335,7 @@ def test_texts_like_numbers_are_quoted_for_every_reader(tmp_path: Path) -> None:
 
 
 def test_the_file_can_be_checked_in_an_instant() -> None:
-    code = "import sys; before = set(sys.modules); import service.spec; print(*(set(sys.modules) - before))"
+    code = "import sys; before = set(sys.modules); import service.spec.sweep_spec; print(*(set(sys.modules) - before))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=CASES.parents[1]
     )

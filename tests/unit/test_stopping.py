@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.objective import Objective, Objectives
-from service.space import Params
+from service.spec.objective import Objective, Objectives
+from service.spec.space import Params
 from service.tuning.answers import Finished
 from service.tuning.decisions import Arrival
 from service.tuning.events import (

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from service.errors import SpecError
-from service.submission import forked, prepare
-from service.sweeps import create
+from service.sweeps.folders import create
+from service.sweeps.submission import forked, prepare
 
 SWEEP = """
 name: small

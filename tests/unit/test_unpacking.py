@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import unpacking
 from service.errors import PackageError
-from service.unpacking import examine, package_file, unpack
+from service.shipping import unpacking
+from service.shipping.unpacking import examine, package_file, unpack
 
 
 def packed(*members: tuple[str, bytes], mode: int = stat.S_IFREG | 0o644, kind: int = zipfile.ZIP_STORED) -> bytes:

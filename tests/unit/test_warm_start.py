@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from service import plugins
-from service.objective import DIVERGED_LOSS, Objective, Objectives, Observation
-from service.space import Choice, Integer, Params, Real, Space, identity
+from service.spec.objective import DIVERGED_LOSS, Objective, Objectives, Observation
+from service.spec.space import Choice, Integer, Params, Real, Space, identity
 from service.tuning.events import AttemptEnded, AttemptStarted, Event, Record, Reported, TrialEnded, TrialProposed
 from service.tuning.history import History
 from service.tuning.knowledge import EarlierSweep, earlier_trials, translate

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from service.space import Params
+from service.spec.space import Params
 from service.tuning.forecast.features import Floats
 from service.tuning.forecast.forecast import Forecaster, State, forecaster
 from service.tuning.forecast.process import Belief, Process

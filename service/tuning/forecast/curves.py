@@ -10,8 +10,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.objective import DIVERGED_LOSS, Objectives, Observation
-from service.space import Space
+from service.spec.objective import DIVERGED_LOSS, Objectives, Observation
+from service.spec.space import Space
 from service.tuning.history import History, Status, Trial
 
 Floats = NDArray[np.float64]

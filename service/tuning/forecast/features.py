@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.distributions import is_number
-from service.space import Choice, Parameter, Params, Space
+from service.spec.distributions import is_number
+from service.spec.space import Choice, Parameter, Params, Space
 
 Floats = NDArray[np.float64]
 MAX_SNAPPED: Final = 64  # whole numbers with more values than this count as continuous

@@ -10,7 +10,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from service.objective import Objectives
+from service.spec.objective import Objectives
 from service.tuning.history import History, Trial
 from service.tuning.rungs import diverged, ladder, paused, rung_crossed, rung_reached, standings
 from service.tuning.strategy import Drop, Problem, Resume, RungOptions, Scheduler, Verdict

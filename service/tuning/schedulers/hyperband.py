@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from service.objective import Objectives
+from service.spec.objective import Objectives
 from service.tuning.history import History
 from service.tuning.rungs import diverged, ladder, paused, rung_crossed, rung_reached, standings, value_at
 from service.tuning.strategy import Drop, Problem, Resume, RungOptions, Scheduler, Verdict

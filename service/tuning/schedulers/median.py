@@ -11,7 +11,7 @@ from statistics import fmean, median
 
 from pydantic import Field
 
-from service.objective import Objectives, Observation
+from service.spec.objective import Objectives, Observation
 from service.tuning.history import History, Status, Trial
 from service.tuning.rungs import diverged, paused, rung_crossed
 from service.tuning.strategy import Drop, Problem, Resume, RungOptions, Scheduler, Verdict

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import Field
 
-from service.objective import Objectives, Observation
-from service.space import Choice, Params
+from service.spec.objective import Objectives, Observation
+from service.spec.space import Choice, Params
 from service.tuning.history import History, Status, Trial
 from service.tuning.population import Population, PopulationOptions, reach, rungs
 from service.tuning.rungs import rung_reached, value_at

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, model_validator
 
-from service.space import Choice, Constant, Integer, Parameter, Params, Real, Space
+from service.spec.space import Choice, Constant, Integer, Parameter, Params, Real, Space
 from service.tuning.history import History, Trial
 from service.tuning.population import Population, PopulationOptions, reach, rungs
 from service.tuning.strategy import Problem, Scheduler

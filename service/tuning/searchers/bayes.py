@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from service.space import Params, identity
+from service.spec.space import Params, identity
 from service.tuning.history import History
 from service.tuning.points import SobolPoints, Tried, untried
 from service.tuning.strategy import Problem, Searcher, StrictOptions

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import Field
 
-from service.space import Params, identity
+from service.spec.space import Params, identity
 from service.tuning.history import History, Status, Trial
 from service.tuning.points import Tried, untried
 from service.tuning.rungs import standings

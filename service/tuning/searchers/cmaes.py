@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import Field
 
-from service.space import Choice, Constant, Params, identity
+from service.spec.space import Choice, Constant, Params, identity
 from service.tuning.evidence import EvidenceReader
 from service.tuning.history import History
 from service.tuning.points import Tried, untried

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pydantic import Field
 
-from service.space import Params, Space, identity
+from service.spec.space import Params, Space, identity
 from service.tuning.history import History
 from service.tuning.strategy import Problem, Searcher, StrictOptions
 

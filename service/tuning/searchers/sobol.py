@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.space import Params, Space
+from service.spec.space import Params, Space
 from service.tuning.history import History
 from service.tuning.points import SobolPoints, Tried, untried
 from service.tuning.strategy import Problem, Searcher, StrictOptions

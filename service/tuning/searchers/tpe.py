@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import Field
 
-from service.space import Params, identity
+from service.spec.space import Params, identity
 from service.tuning.evidence import Evidence, EvidenceReader
 from service.tuning.history import History
 from service.tuning.points import SobolPoints, Tried, untried

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from service.objective import Observation
+from service.spec.objective import Observation
 from service.tuning.events import AttemptStarted, Params, Record, Reported, TrialProposed
 from service.tuning.hypervolume import hypervolume
 from tests.benchmarks.search.tasks import METRIC, CurveTask

@@ -23,8 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
 from service import plugins  # noqa: E402  # after the path is known
-from service.objective import Objective, Objectives  # noqa: E402  # as above
-from service.space import Params, Real, Space  # noqa: E402  # as above
+from service.spec.objective import Objective, Objectives  # noqa: E402  # as above
+from service.spec.space import Params, Real, Space  # noqa: E402  # as above
 from service.tuning.racing import RacePlan  # noqa: E402  # as above
 from service.tuning.strategy import Problem  # noqa: E402  # as above
 from tests.simulator import Curves, Simulation  # noqa: E402  # as above

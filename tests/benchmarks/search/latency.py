@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from service import plugins
-from service.objective import Objective, Objectives
-from service.space import Params, Real, Space
+from service.spec.objective import Objective, Objectives
+from service.spec.space import Params, Real, Space
 from service.tuning.events import Record, Reported, TrialProposed
 from service.tuning.history import History
 from service.tuning.strategy import Problem

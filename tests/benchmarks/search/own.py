@@ -11,14 +11,19 @@ from typing import Any, Final, Self
 import yaml
 
 from service import plugins
-from service.spec_sections import SchedulerSection, SearchSection
+from service.spec.sections import SchedulerSection, SearchSection
 from service.tuning.strategy import Problem
 from tests.benchmarks.search import tasks
 from tests.benchmarks.search.cells import Cell, Result, fronts, incumbents
 from tests.benchmarks.search.environments import ROOT
 from tests.simulator import Simulation
 
-DECIDED_BY: Final = ("service/tuning/**/*.py", "service/space.py", "service/distributions.py", "service/objective.py")
+DECIDED_BY: Final = (
+    "service/tuning/**/*.py",
+    "service/spec/space.py",
+    "service/spec/distributions.py",
+    "service/spec/objective.py",
+)
 NOT_DECIDED_BY: Final = ("report", "track", "trial", "tune_", "lightning", "signature", "ray_", "storage", "taking")
 
 

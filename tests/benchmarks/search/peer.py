@@ -10,7 +10,7 @@ from functools import cache
 from typing import IO, Any, Final, cast
 
 from service import plugins
-from service.space import Integer, Params, Real
+from service.spec.space import Integer, Params, Real
 from service.tuning.answers import Finished, Start, Wait
 from service.tuning.decisions import Arrival, Decider, FailureKind
 from service.tuning.events import Action, AttemptEnded, AttemptStarted, Event, Reported, TrialEnded, TrialProposed

@@ -14,8 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from service.objective import Objective, Objectives
-from service.space import Integer, Params, Real, Space
+from service.spec.objective import Objective, Objectives
+from service.spec.space import Integer, Params, Real, Space
 from tests.benchmarks.search import environments
 from tests.simulator import Curves
 

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from service import plugins
-from service.objective import Objective, Objectives
-from service.space import Integer, Parameter, Params, Real, Space
+from service.spec.objective import Objective, Objectives
+from service.spec.space import Integer, Parameter, Params, Real, Space
 from service.tuning.events import Record, Reported
 from service.tuning.history import History
 from service.tuning.knowledge import EarlierSweep, earlier_trials, translate

@@ -1,0 +1,108 @@
+"""Everything the HTTP interface works with, put together by whoever starts it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+from cluster.backend import Backend
+from service.api.auth import Authenticator
+from service.api.remembered import Remembered
+from service.api.sweep_views import Views
+from service.control.notify_send import Network
+from service.records import SUBMITTERS_PRIORITY, Quota
+from service.store import Store
+
+DEFAULT_PROJECT: Final = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client may ask for. Rates refill continuously; a burst is how many requests may come at once.
+
+    `failures_*` are requests without a valid identity, by address. Bodies are read for `body_timeout_s` at most.
+    """
+
+    body_bytes: int = 1_000_000
+    package_bytes: int = 64 * 2**20
+    body_timeout_s: float = 30.0
+    package_timeout_s: float = 600.0
+    requests_per_s: float = 400.0
+    requests_burst: float = 1200.0
+    failures_per_s: float = 5.0
+    failures_burst: float = 60.0
+    streams: int = 200
+    streams_of_a_user: int = 30
+
+
+@dataclass(frozen=True)
+class Service:
+    """The store, the data folder, and what the operator has decided.
+
+    `wake` tells the controller that there is something to do. `checks` gives, for each part that has to work, an empty
+    text or what is wrong with it. `hosts` are the names under which a service without auth may be asked, in addition to
+    those of this machine. `submitters_priority` is the highest that a submitter may give; admins give any.
+    `webhook_networks` may be told of events though they are not public. `mlflow_url` is where people find MLflow's
+    pages.
+    """
+
+    store: Store
+    home: Path
+    authenticator: Authenticator
+    limits: Limits = field(default_factory=Limits)
+    backend: Backend | None = None
+    mlflow_url: str | None = None
+    hosts: tuple[str, ...] = ()
+    allows_pip: bool = False
+    submitters_priority: int = SUBMITTERS_PRIORITY
+    driver_cpus: float = 0.0  # that each sweep's driver takes from the cluster
+    webhook_networks: tuple[Network, ...] = ()
+    wake: Callable[[], None] = lambda: None
+    checks: Callable[[], Mapping[str, str]] = dict
+    draining: threading.Event = field(default_factory=threading.Event)
+
+    @cached_property
+    def views(self) -> Views:
+        """What sweeps' folders tell."""
+        return Views(self.home, self.backend)
+
+    @cached_property
+    def _projects(self) -> Remembered[None, frozenset[str]]:
+        return Remembered(lambda _: frozenset(self.store.projects()))
+
+    @cached_property
+    def _quotas(self) -> Remembered[None, Mapping[tuple[str, str], Quota]]:
+        return Remembered(lambda _: self.store.quotas())
+
+    def projects(self) -> frozenset[str]:
+        """All projects, as they were a moment ago."""
+        return self._projects(None)
+
+    def quotas(self) -> Mapping[tuple[str, str], Quota]:
+        """All quotas, as they were a moment ago."""
+        return self._quotas(None)
+
+    def changed(self) -> None:
+        """Tokens, projects or quotas are not what they were."""
+        self.authenticator.forget()
+        self._projects.forget()
+        self._quotas.forget()
+
+    def close(self) -> None:
+        """End what the interface has started; the store and the backend belong to whoever gave them."""
+        self.draining.set()
+        self.views.close()
+
+
+@cache
+def own_version() -> str:
+    """Tuneyard's version, as installed when it was first asked for: no request opens files to answer this."""
+    try:
+        return version("tuneyard")
+    except PackageNotFoundError:
+        return "unknown"

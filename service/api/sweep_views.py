@@ -1,0 +1,213 @@
+"""What a sweep's folder tells the HTTP interface: its trials, logs, report and best configuration.
+
+Logs and reports are files. What the ledger tells comes from `service/views/reader.py`, a process that is started when
+it is first asked, is killed where it takes too long, and ends when it has nothing to do.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import queue
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from cluster.backend import Backend, JobError, UnknownJobError
+from service.control.sighting import newest_word
+from service.errors import TuneyardError
+from service.records import SweepRecord
+from service.settings import child_environment
+from service.sweeps.folders import sweeps_folder
+from service.tuning.confined import NotOursError, open_in, read_in
+
+TIMEOUT_S: Final = 60.0
+IDLE_S: Final = 120.0
+MOST_ASKING: Final = 8  # at a time; each holds one of the service's threads, of which others have need too
+_BUSY: Final = "too much is being read just now; try again"
+MAX_CHUNK_BYTES: Final = 262_144
+_LONGEST_CHARACTER: Final = 4  # bytes in UTF-8
+_DRIVER_LOG: Final = "logs/driver.log"
+_ROOT: Final = Path(__file__).parents[2]
+
+
+class ViewError(TuneyardError):
+    """A sweep's folder cannot be read just now; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a log, and the offset in bytes from which to read on."""
+
+    text: str
+    next_offset: int
+    reaches_end: bool
+
+
+class Views:
+    """Reads the folders of a service's sweeps; safe to use from many threads."""
+
+    def __init__(self, home: Path, backend: Backend | None = None) -> None:
+        self._home, self._backend = home, backend
+        self._reader = ReaderProcess(home)
+
+    def close(self) -> None:
+        """End the reading process."""
+        self._reader.close()
+
+    def progress(self, record: SweepRecord) -> dict[str, Any]:
+        """The driver's newest word: its own file where there is one, else what the store has."""
+        return newest_word(self._folder(record)) or dict(record.progress)
+
+    def details(self, record: SweepRecord, *, offset: int, limit: int, insight: bool) -> dict[str, Any] | None:
+        """Trials and what they teach; None while there is nothing on record. ViewError where it cannot be read."""
+        asked = {"what": "details", "offset": offset, "limit": limit, "insight": insight}
+        found: dict[str, Any] | None = self._ask(record, asked)
+        return found
+
+    def curve(self, record: SweepRecord) -> dict[str, Any] | None:
+        """How the best value came about; None while there is nothing on record. ViewError as in `details`."""
+        found: dict[str, Any] | None = self._ask(record, {"what": "curve"})
+        return found
+
+    def report(self, record: SweepRecord, name: str) -> bytes | None:
+        """A file of the sweep's report: as left at its end, or made now. None while no trial has reported."""
+        name = f"report/{name}"
+        if record.state.is_over:
+            with suppress(FileNotFoundError, NotOursError):
+                return read_in(self._folder(record), name)
+        found: str | None = self._ask(record, {"what": "report", "name": name})
+        return None if found is None else found.encode()
+
+    def log(self, record: SweepRecord, trial: int | None, *, offset: int, limit: int) -> Chunk | None:
+        """A piece of the driver's log, or of a trial's; None where there is none. A negative `offset` is from the end.
+
+        Pieces end between characters, so that they can be put together again.
+        """
+        name = _DRIVER_LOG if trial is None else f"logs/trial-{trial}.log"
+        try:
+            with open_in(self._folder(record), name) as stream:
+                return _chunk(stream, offset, min(limit, MAX_CHUNK_BYTES))
+        except NotOursError:
+            return None
+        except FileNotFoundError:
+            pass
+        if trial is not None or self._backend is None or record.attempt == 0:
+            return None
+        with suppress(UnknownJobError, JobError):
+            found = self._backend.logs(record.id, offset=max(0, offset))
+            return Chunk(found.text, found.next_offset, reaches_end=True)
+        return None
+
+    def _folder(self, record: SweepRecord) -> Path:
+        return sweeps_folder(self._home) / record.id
+
+    def _ask(self, record: SweepRecord, request: dict[str, Any]) -> Any:  # noqa: ANN401  # any JSON value
+        if not (self._folder(record) / "ledger").exists():
+            return None
+        said = self._reader.ask({**request, "sweep_id": record.id})
+        if "error" in said:
+            msg = f"the record of {record.id} cannot be read: {said['error']}"
+            raise ViewError(msg)
+        return said.get("answer")
+
+
+def _chunk(stream: BinaryIO, offset: int, limit: int) -> Chunk:
+    end = stream.seek(0, 2)
+    start = max(0, end + offset) if offset < 0 else min(offset, end)
+    stream.seek(start)
+    data = stream.read(max(_LONGEST_CHARACTER, limit))
+    reaches_end = start + len(data) >= end
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    text = decoder.decode(data, final=reaches_end)
+    return Chunk(text, start + len(data) - len(decoder.getstate()[0]), reaches_end)
+
+
+class ReaderProcess:
+    """The process that reads ledgers: one, started when asked, killed when it hangs, ended when idle."""
+
+    def __init__(self, home: Path, timeout_s: float = TIMEOUT_S, idle_s: float = IDLE_S) -> None:
+        self._home, self._timeout_s, self._idle_s = home, timeout_s, idle_s
+        self._lock, self._places = threading.Lock(), threading.BoundedSemaphore(MOST_ASKING)
+        self._process: subprocess.Popen[str] | None = None
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._used_at = 0.0
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The answer to `request`. ViewError where the process does not give one in time, or is busy for too long."""
+        if not self._places.acquire(blocking=False):
+            raise ViewError(_BUSY)
+        try:
+            if not self._lock.acquire(timeout=self._timeout_s):
+                raise ViewError(_BUSY)
+            try:
+                return self._asked(request)
+            finally:
+                self._lock.release()
+        finally:
+            self._places.release()
+
+    def close(self) -> None:
+        """End the process."""
+        with self._lock:
+            self._end()
+
+    def _asked(self, request: dict[str, Any]) -> dict[str, Any]:
+        process = self._started()
+        self._used_at = time.monotonic()
+        try:
+            if process.stdin is not None:
+                process.stdin.write(json.dumps(request) + "\n")
+                process.stdin.flush()
+            line = self._lines.get(timeout=self._timeout_s)
+        except (queue.Empty, OSError):
+            line = ""
+        if not line:
+            self._end()
+            msg = "reading the sweep's record took too long, or broke off; try again"
+            raise ViewError(msg)
+        said: dict[str, Any] = json.loads(line)
+        return said
+
+    def _started(self) -> subprocess.Popen[str]:
+        if self._process is not None and self._process.poll() is None:
+            return self._process
+        self._end()
+        command = [sys.executable, "-P", "-m", "service.views.reader", str(self._home)]
+        environment = child_environment(_ROOT)
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        self._process, self._lines = process, queue.SimpleQueue()
+        threading.Thread(target=_pump, args=(process, self._lines), daemon=True).start()
+        threading.Thread(target=self._end_when_idle, args=(process,), daemon=True).start()
+        return process
+
+    def _end_when_idle(self, process: subprocess.Popen[str]) -> None:
+        while process.poll() is None:
+            time.sleep(min(1.0, self._idle_s))
+            with self._lock:
+                if self._process is process and time.monotonic() - self._used_at > self._idle_s:
+                    self._end()
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout):
+            with suppress(OSError):
+                if stream is not None:
+                    stream.close()
+
+
+def _pump(process: subprocess.Popen[str], lines: queue.SimpleQueue[str]) -> None:
+    """Hand on what the process says; an empty line once it says no more."""
+    with suppress(ValueError, OSError):
+        for line in process.stdout or ():
+            lines.put(line)
+    lines.put("")

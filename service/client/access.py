@@ -1,0 +1,92 @@
+"""Who may do what on a server, for Python programs: tokens, projects, quotas, webhooks, the audit log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Literal
+from urllib.parse import quote
+
+from service.api.models import PackageAnswer, PackageList
+from service.api.models_access import (
+    AuditPage,
+    NewToken,
+    NewWebhook,
+    ProjectAnswer,
+    ProjectList,
+    QuotaAnswer,
+    QuotaList,
+    TokenAnswer,
+    TokenList,
+    WebhookAnswer,
+    WebhookList,
+)
+from service.client.http import Call, Transport
+from service.records import Quota, Role
+
+
+class Access:
+    """`Client.access`."""
+
+    def __init__(self, http: Transport, project: str | None) -> None:
+        self._http = http
+        self._project = project
+
+    def tokens(self, *, everybody: bool = False) -> list[TokenAnswer]:
+        """The caller's tokens, the newest first; with `everybody` all of them, for an admin of every project."""
+        return self._http.get(TokenList, "/tokens", everybody=everybody or None).items
+
+    def create_token(
+        self,
+        name: str,
+        *,
+        user: str | None = None,
+        roles: Mapping[str, Role] | None = None,
+        expires_in_s: float | None = None,
+    ) -> NewToken:
+        """A new token, whose secret is shown this once; its roles never exceed the caller's, which are the default."""
+        given = None if roles is None else {project: str(role) for project, role in roles.items()}
+        body = {"name": name, "user": user, "roles": given, "expires_in_s": expires_in_s}
+        return self._http.ask(NewToken, Call("POST", "/tokens", body=body))
+
+    def revoke_token(self, token_id: str) -> None:
+        """End a token at once."""
+        self._http.send(Call("DELETE", f"/tokens/{quote(token_id, safe='')}"))
+
+    def projects(self) -> list[ProjectAnswer]:
+        """The projects that the caller may look into."""
+        return self._http.get(ProjectList, "/projects").items
+
+    def create_project(self, name: str) -> ProjectAnswer:
+        """A new project."""
+        return self._http.ask(ProjectAnswer, Call("POST", "/projects", body={"name": name}))
+
+    def quotas(self) -> list[QuotaAnswer]:
+        """The limits that bind the caller; all of them for an admin of every project."""
+        return self._http.get(QuotaList, "/quotas").items
+
+    def set_quota(self, kind: Literal["user", "project"], name: str, quota: Quota) -> QuotaAnswer:
+        """Replace the limits of a user or a project."""
+        path = f"/quotas/{kind}/{quote(name, safe='')}"
+        return self._http.ask(QuotaAnswer, Call("PUT", path, body=asdict(quota)))
+
+    def packages(self) -> list[PackageAnswer]:
+        """The code packages of the project."""
+        return self._http.get(PackageList, "/packages", project=self._project).items
+
+    def webhooks(self) -> list[WebhookAnswer]:
+        """Where the project's events go."""
+        return self._http.get(WebhookList, "/webhooks", project=self._project).items
+
+    def add_webhook(self, url: str, kinds: Sequence[str], *, secret: str | None = None) -> NewWebhook:
+        """Tell `url` of the project's events of these kinds, signed with a secret that is shown this once."""
+        body = {"url": url, "kinds": list(kinds), "project": self._project, "secret": secret}
+        return self._http.ask(NewWebhook, Call("POST", "/webhooks", body=body))
+
+    def remove_webhook(self, webhook_id: str) -> None:
+        """Tell it nothing any more."""
+        self._http.send(Call("DELETE", f"/webhooks/{quote(webhook_id, safe='')}"))
+
+    def audit(self, *, after: int = 0) -> AuditPage:
+        """Who did what, from behind entry `after` on."""
+        return self._http.get(AuditPage, "/audit", project=self._project, after=after)

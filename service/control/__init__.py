@@ -1,0 +1,1 @@
+"""What acts for the users of a service: the controller, its hands on folders and jobs, notifications."""

@@ -1,0 +1,1 @@
+"""The process of `tuneyard serve`, and what stands beside it."""

@@ -1,0 +1,182 @@
+"""Who may do what, and who did: projects, tokens, quotas, code packages, webhooks and the audit log."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
+
+import sqlalchemy as sa
+
+from service.records import AuditRecord, CodePackage, Quota, Role, TokenRecord, Webhook
+from service.store.audit import Deed, note
+from service.store.database import Database
+from service.store.rows import audit_of, package_of, quota_of, quota_row, token_of, webhook_of
+from service.store.schema import audit, deliveries, packages, projects, quotas, sweeps, tokens, webhooks
+
+DEFAULT_PROJECT: Final = "default"
+
+
+class Access:
+    """The store's part for people and what is theirs."""
+
+    _database: Database
+
+    def add_project(self, name: str) -> None:
+        """Make a project, unless there is one of this name."""
+
+        def work(connection: sa.Connection) -> None:
+            row = {"name": name, "created_at": self._database.now(connection)}
+            self._database.insert_new(connection, projects, row)
+
+        self._database.write(work)
+
+    def projects(self) -> list[str]:
+        """All projects by name; `default` is always there."""
+        query = sa.select(projects.c.name).order_by(projects.c.name)
+        return self._database.read(lambda c: [str(name) for name in c.scalars(query)])
+
+    def add_token(
+        self,
+        user: str,
+        name: str,
+        roles: Mapping[str, Role],
+        *,
+        token_hash: str,
+        expires_at: float | None = None,
+        token_id: str | None = None,
+    ) -> TokenRecord:
+        """Keep a token by its hash; `token_id` where the token itself holds it, else one is made up."""
+
+        def work(connection: sa.Connection) -> TokenRecord:
+            chosen = token_id or secrets.token_hex(6)
+            plain = {project: role.value for project, role in roles.items()}
+            now = self._database.now(connection)
+            row = {"id": chosen, "user": user, "name": name, "roles": plain, "token_hash": token_hash}
+            connection.execute(sa.insert(tokens).values({**row, "created_at": now, "expires_at": expires_at}))
+            return TokenRecord(chosen, user, name, dict(roles), now, expires_at)
+
+        return self._database.write(work)
+
+    def token_by_hash(self, token_hash: str) -> TokenRecord | None:
+        """The token of this hash, also where it has expired or been revoked; None where there never was one."""
+        query = sa.select(tokens).where(tokens.c.token_hash == token_hash)
+        row = self._database.read(lambda c: c.execute(query).one_or_none())
+        return None if row is None else token_of(row)
+
+    def tokens(self, user: str | None) -> list[TokenRecord]:
+        """The tokens of `user`, or of everyone, the newest first; also those that are of no use any more."""
+        query = sa.select(tokens).order_by(tokens.c.created_at.desc(), tokens.c.id)
+        query = query if user is None else query.where(tokens.c.user == user)
+        return self._database.read(lambda c: [token_of(row) for row in c.execute(query)])
+
+    def revoke_token(self, token_id: str) -> bool:
+        """Make a token useless from now on; whether it was of use before."""
+
+        def work(connection: sa.Connection) -> bool:
+            is_it = (tokens.c.id == token_id) & tokens.c.revoked_at.is_(None)
+            change = sa.update(tokens).where(is_it).values(revoked_at=self._database.now(connection))
+            return bool(connection.execute(change).rowcount)
+
+        return self._database.write(work)
+
+    def set_quota(self, kind: Literal["user", "project"], name: str, quota: Quota) -> None:
+        """Set what a user or a project may have; the name `*` stands for each that has no quota of its own."""
+        row = {"kind": kind, "name": name, "quota": quota_row(quota)}
+        change = self._database.insert(quotas).values(row).on_conflict_do_update(
+            index_elements=[quotas.c.kind, quotas.c.name], set_={"quota": row["quota"]}
+        )  # fmt: skip
+        self._database.write(lambda connection: connection.execute(change))
+
+    def quotas(self) -> dict[tuple[str, str], Quota]:
+        """All quotas by kind (`user` or `project`) and name."""
+        query = sa.select(quotas)
+        return self._database.read(lambda c: {(row.kind, row.name): quota_of(row) for row in c.execute(query)})
+
+    def add_package(self, project: str, digest: str, size_bytes: int) -> CodePackage:
+        """Note that a project has sent a code package; sending it again changes nothing."""
+
+        def work(connection: sa.Connection) -> CodePackage:
+            now = self._database.now(connection)
+            row = {"digest": digest, "project": project, "size_bytes": size_bytes, "created_at": now}
+            self._database.insert_new(connection, packages, row)
+            is_it = (packages.c.digest == digest) & (packages.c.project == project)
+            return package_of(connection.execute(sa.select(packages).where(is_it)).one())
+
+        return self._database.write(work)
+
+    def forget_packages(self, before: float) -> list[str]:
+        """Forget the code packages that were sent before then and that no sweep is about; the digests of those gone."""
+
+        def work(connection: sa.Connection) -> list[str]:
+            is_wanted = sa.select(sweeps.c.id).where(sweeps.c.code == packages.c.digest).exists()
+            is_old = packages.c.created_at < before
+            gone = connection.execute(sa.delete(packages).where(is_old, ~is_wanted).returning(packages.c.digest))
+            digests = set(gone.scalars())
+            left = connection.execute(sa.select(packages.c.digest).where(packages.c.digest.in_(digests)))
+            return sorted(digests - set(left.scalars()))
+
+        return self._database.write(work)
+
+    def package(self, digest: str, projects: frozenset[str] | None) -> CodePackage | None:
+        """The code package of this digest, if one of `projects` has sent it."""
+        found = [package for package in self._packages(projects, digest) if package.digest == digest]
+        return found[0] if found else None
+
+    def packages(self, projects: frozenset[str] | None) -> list[CodePackage]:
+        """The code packages that `projects` have sent, the newest first, each once."""
+        return list({package.digest: package for package in self._packages(projects, None)}.values())
+
+    def _packages(self, projects: frozenset[str] | None, digest: str | None) -> list[CodePackage]:
+        query = sa.select(packages).order_by(packages.c.created_at.desc(), packages.c.digest)
+        query = query if projects is None else query.where(packages.c.project.in_(projects))
+        query = query if digest is None else query.where(packages.c.digest == digest)
+        return self._database.read(lambda c: [package_of(row) for row in c.execute(query)])
+
+    def add_audit(
+        self, user: str, project: str | None, action: str, subject: str, outcome: str, address: str = ""
+    ) -> None:
+        """Put on record for good who did what; the database itself refuses to change or remove it."""
+
+        def work(connection: sa.Connection) -> None:
+            what = {"project": project, "subject": subject, "outcome": outcome, "at": self._database.now(connection)}
+            note(self._database, connection, Deed(user, action, address), what)
+
+        self._database.write(work)
+
+    def audit(self, projects: frozenset[str] | None, *, after: int = 0, limit: int = 200) -> list[AuditRecord]:
+        """Entries with a number above `after`, the oldest first; those of no project only where `projects` is None."""
+        query = sa.select(audit).where(audit.c.number > after).order_by(audit.c.number).limit(limit)
+        query = query if projects is None else query.where(audit.c.project.in_(projects))
+        return self._database.read(lambda c: [audit_of(row) for row in c.execute(query)])
+
+    def add_webhook(self, project: str, url: str, kinds: Sequence[str], secret: str) -> Webhook:
+        """Have `url` told of the project's events of these kinds from now on."""
+
+        def work(connection: sa.Connection) -> Webhook:
+            chosen, now = secrets.token_hex(6), self._database.now(connection)
+            hook = Webhook(chosen, project, url, tuple(kinds), secret, now)
+            row: dict[str, Any] = {"id": chosen, "project": project, "url": url, "kinds": list(kinds)}
+            connection.execute(sa.insert(webhooks).values({**row, "secret": secret, "created_at": now}))
+            return hook
+
+        return self._database.write(work)
+
+    def webhooks(self, project: str | None) -> list[Webhook]:
+        """The webhooks of a project, or of all, the oldest first."""
+        query = sa.select(webhooks).order_by(webhooks.c.created_at, webhooks.c.id)
+        query = query if project is None else query.where(webhooks.c.project == project)
+        return self._database.read(lambda c: [webhook_of(row) for row in c.execute(query)])
+
+    def remove_webhook(self, webhook_id: str, projects: frozenset[str] | None) -> bool:
+        """Forget a webhook of `projects` and what it has not been told yet; whether there was one."""
+
+        def work(connection: sa.Connection) -> bool:
+            is_it = webhooks.c.id == webhook_id
+            is_it = is_it if projects is None else is_it & webhooks.c.project.in_(projects)
+            if not connection.execute(sa.delete(webhooks).where(is_it)).rowcount:
+                return False
+            connection.execute(sa.delete(deliveries).where(deliveries.c.webhook_id == webhook_id))
+            return True
+
+        return self._database.write(work)

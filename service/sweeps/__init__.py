@@ -1,0 +1,1 @@
+"""Sweeps as folders: made, found, handed to a backend, read."""
