@@ -9,6 +9,10 @@ from typing import Any, Final
 
 EVERY_PROJECT: Final = "*"
 SUBMITTERS_PRIORITY: Final = 100  # the highest that a project's submitters may give
+EVENT_KINDS: Final = (
+    "submitted", "queued", "started", "improved", "extended", "prioritised", "pausing", "paused", "preempted",
+    "resumed", "lost", "cancelling", "cancelled", "finished", "failed", "deleting", "deleted",
+)  # fmt: skip
 
 
 class State(StrEnum):
@@ -173,7 +177,7 @@ class EventRecord:
     sweep_id: str
     project: str
     at: float
-    kind: str  # submitted | queued | started | improved | paused | resumed | preempted | extended | finished | failed …
+    kind: str  # one of EVENT_KINDS
     data: Mapping[str, Any]
 
 

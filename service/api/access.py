@@ -179,11 +179,12 @@ def audit(
     project: ProjectQuery = None,
     after: Annotated[int, Query(ge=0, le=2**53)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    newest: Annotated[Literal["true", "false"], Query(description="The last ones, not the first.")] = "false",
 ) -> dict[str, Any]:
     """What was done in a project; without a project, in all of them for an admin of every project."""
     is_all = project is None and caller.is_operator
     projects = None if is_all else frozenset((caller.project(project),))
-    found = caller.service.store.audit(projects, after=after, limit=limit)
+    found = caller.service.store.audit(projects, after=after, limit=limit, newest=newest == "true")
     return {"items": [asdict(record) for record in found], "next": found[-1].number if found else after}
 
 

@@ -12,7 +12,23 @@ from typing import Annotated
 
 import typer
 
-from service.cli import doctor, extend, look, replay, run, serve, show, spec, steer, submit, token
+from service.cli import (
+    audit,
+    doctor,
+    extend,
+    look,
+    project,
+    quota,
+    replay,
+    run,
+    serve,
+    show,
+    spec,
+    steer,
+    submit,
+    token,
+    webhook,
+)
 from service.cli.text import examples
 from service.errors import ContextError, SpecError, SweepNotFoundError, TuneyardError
 from service.settings import HOME_VARIABLE, use_data_dir
@@ -62,6 +78,10 @@ for module in (
     spec,
     doctor,
     token,
+    project,
+    quota,
+    webhook,
+    audit,
 ):
     module.register(app)
 

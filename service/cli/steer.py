@@ -1,4 +1,4 @@
-"""Commands that steer sweeps in a queue: queue, pause, cancel, fork, delete."""
+"""Commands that steer sweeps in a queue: queue, prioritize, pause, cancel, fork, delete."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to `app`."""
     app.command(epilog=examples("tuneyard queue", "tuneyard queue --project vision --json"))(spread(queue))
+    urgent = ("tuneyard prioritize digits 50", "tuneyard prioritize digits -10")
+    minus = {"ignore_unknown_options": True}  # -10 is a number, not an option
+    app.command(epilog=examples(*urgent), context_settings=minus)(spread(prioritize))
     app.command(epilog=examples("tuneyard pause digits"))(spread(pause))
     app.command(epilog=examples("tuneyard cancel digits-20261122-0a1b2c"))(spread(cancel))
     forks = (
@@ -68,6 +71,20 @@ def _print_queue(found: list[QueueEntry]) -> None:
         texts = (entry.sweep_id, str(entry.state), entry.owner, entry.project, str(entry.priority), trials, since)
         shown.add_row(place, *map(escape, texts), escape(printable(entry.reason)))
     console().print(shown)
+
+
+def prioritize(
+    place: Place,
+    sweep: NamedSweep,
+    priority: Annotated[int, typer.Argument(help="Higher ones go first", min=-1000, max=1000)],
+) -> None:
+    """Give a server's sweep another priority: a waiting one another place in the queue, a running one a firmer hold.
+
+    Sweeps of a higher priority may take the place of a running one, which then waits for its turn.
+    """
+    with place.server_only() as client:
+        found = client.prioritise(sweep, priority)
+    typer.echo(f"{found.id} has priority {found.priority}")
 
 
 def pause(place: Place, sweep: NamedSweep) -> None:

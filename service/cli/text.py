@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -10,6 +11,9 @@ from service import settings
 from service.client.contexts import chosen
 from service.errors import TuneyardError
 from service.sweeps.folders import every
+
+if TYPE_CHECKING:
+    from service.client import Client
 
 _MOST_COMPLETED: Final = 100
 
@@ -32,6 +36,27 @@ def complete_sweep(context: typer.Context, incomplete: str) -> list[str]:
                     if found.id.startswith(incomplete)]  # fmt: skip
     except TuneyardError:
         return []  # a shell has no place for a message
+
+
+def complete_by(
+    names: Callable[[Client, dict[str, Any]], Iterable[str]],
+) -> Callable[[typer.Context, str], list[str]]:
+    """A completion by what the server that is meant has: `names` gets a client, and what was typed already."""
+
+    def complete(context: typer.Context, incomplete: str) -> list[str]:
+        try:
+            server = chosen(context.params.get("server"))
+            if server is None:
+                return []
+            from service.client import Client
+
+            project = context.params.get("project") or server.project
+            with Client(server.url, server.token, project=project, patience_s=0.0) as client:
+                return [name for name in names(client, context.params) if name.startswith(incomplete)]
+        except TuneyardError:
+            return []  # a shell has no place for a message
+
+    return complete
 
 
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a value of the file.")]

@@ -85,8 +85,10 @@ class Access:
 
     def remove_webhook(self, webhook_id: str) -> None:
         """Tell it nothing any more."""
-        self._http.send(Call("DELETE", f"/webhooks/{quote(webhook_id, safe='')}"))
+        path = f"/webhooks/{quote(webhook_id, safe='')}"
+        self._http.send(Call("DELETE", path, {"project": self._project}))
 
-    def audit(self, *, after: int = 0) -> AuditPage:
-        """Who did what, from behind entry `after` on."""
-        return self._http.get(AuditPage, "/audit", project=self._project, after=after)
+    def audit(self, *, after: int = 0, newest: int | None = None) -> AuditPage:
+        """Who did what, from behind entry `after` on; with `newest` only the last of them, so many (at most 1000)."""
+        query = {} if newest is None else {"limit": newest, "newest": True}
+        return self._http.get(AuditPage, "/audit", project=self._project, after=after, **query)

@@ -144,11 +144,18 @@ class Access:
 
         self._database.write(work)
 
-    def audit(self, projects: frozenset[str] | None, *, after: int = 0, limit: int = 200) -> list[AuditRecord]:
-        """Entries with a number above `after`, the oldest first; those of no project only where `projects` is None."""
-        query = sa.select(audit).where(audit.c.number > after).order_by(audit.c.number).limit(limit)
+    def audit(
+        self, projects: frozenset[str] | None, *, after: int = 0, limit: int = 200, newest: bool = False
+    ) -> list[AuditRecord]:
+        """Entries with a number above `after`, the oldest first; those of no project only where `projects` is None.
+
+        Of more than `limit` the first ones, or with `newest` the last ones.
+        """
+        order = audit.c.number.desc() if newest else audit.c.number
+        query = sa.select(audit).where(audit.c.number > after).order_by(order).limit(limit)
         query = query if projects is None else query.where(audit.c.project.in_(projects))
-        return self._database.read(lambda c: [audit_of(row) for row in c.execute(query)])
+        found = self._database.read(lambda c: [audit_of(row) for row in c.execute(query)])
+        return found[::-1] if newest else found
 
     def add_webhook(self, project: str, url: str, kinds: Sequence[str], secret: str) -> Webhook:
         """Have `url` told of the project's events of these kinds from now on."""

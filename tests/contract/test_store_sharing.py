@@ -175,6 +175,7 @@ class TestAccess:
         assert [e.action for e in entries] == ["sweep.create", "token.create"]
         assert store.audit(frozenset({"default"})) == entries[:1]
         assert store.audit(None, after=entries[0].number) == entries[1:]
+        assert (store.audit(None, limit=1), store.audit(None, limit=1, newest=True)) == (entries[:1], entries[1:])
         with pytest.raises(StoreError, match="only ever added to"):
             store._database.write(lambda connection: connection.execute(sa.text(change)))
         assert store.audit(None) == entries

@@ -20,9 +20,12 @@ from tests.integration.synthetic_sweep import SWEEP as SYNTHETIC
 COMMANDS = (
     "run", "resume", "watch", "stop", "list", "show", "report", "best", "ui", "sync", "validate", "plan", "schema",
     "fmt", "doctor", "replay", "submit", "login", "context", "logs", "compare", "queue", "pause", "cancel", "extend",
-    "fork", "delete", "serve",
+    "fork", "delete", "serve", "prioritize", "audit",
 )  # fmt: skip
-TOKEN_COMMANDS = ("token create", "token list", "token revoke")
+IN_GROUPS = (
+    "token create", "token list", "token revoke", "quota show", "quota set", "project list", "project create",
+    "webhook list", "webhook add", "webhook remove",
+)  # fmt: skip
 SWEEP = """
 kind: sweep
 name: small
@@ -49,7 +52,7 @@ def sweep_file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, *TOKEN_COMMANDS])
+@pytest.mark.parametrize("command", [*COMMANDS, *IN_GROUPS])
 def test_every_command_has_help_with_examples(command: str) -> None:
     result = CliRunner().invoke(app, [*command.split(), "--help"])
     assert result.exit_code == 0
@@ -59,6 +62,7 @@ def test_every_command_has_help_with_examples(command: str) -> None:
 def test_there_is_no_command_without_a_test() -> None:
     names = {info.name or (info.callback.__name__ if info.callback else "") for info in app.registered_commands}
     assert {name.replace("list_sweeps", "list") for name in names} == set(COMMANDS)
+    assert {group.name for group in app.registered_groups} == {command.split()[0] for command in IN_GROUPS}
 
 
 def test_a_valid_file_is_valid(sweep_file: Path) -> None:
