@@ -180,13 +180,21 @@ def _variables() -> Iterator[Finding]:
 
 
 def _folder(home: Path) -> Iterator[Finding]:
-    place = next(folder for folder in (home, *home.parents) if folder.exists())
+    place = next(folder for folder in (home, *home.parents) if _is_seen(folder))
     if not os.access(place, os.W_OK | os.X_OK):
         yield Finding("error", "data", f"{place} cannot be written; choose another folder with --data-dir")
         return
     free = shutil.disk_usage(place).free
     text = f"{home}: {len(every(home))} sweeps, {free / _GIB:.0f} GiB free"
     yield Finding("warning" if free < _LOW_DISK else "good", "data", text)
+
+
+def _is_seen(folder: Path) -> bool:
+    """Whether it is there for us; what lies in somebody else's closed folder is not."""
+    try:
+        return folder.exists()
+    except PermissionError:
+        return False
 
 
 def _shared_memory() -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from typing import Annotated, Any, Final
 
 import typer
@@ -43,7 +44,7 @@ def serve(**options: str | bool | None) -> None:
     Every option is a variable, too: TUNEYARD_HOST, TUNEYARD_DATABASE and so on. SIGTERM or Ctrl-C ends the service;
     sweeps go on by themselves, and the next `tuneyard serve` takes them up.
     """
-    from service.server.settings import settings_of
+    from service.server.settings import caution, settings_of
 
     variables = settings.variables()
     found = settings_of(settings.home(), options, variables)
@@ -53,6 +54,9 @@ def serve(**options: str | bool | None) -> None:
 
     auth = auth_settings(found.auth_kind, variables)
     log_to_stderr(found.log_level)
+    told = caution(found)
+    if told is not None:
+        logging.getLogger(__name__).warning(told)
     run(found, auth, lambda url: typer.echo(f"Tuneyard is at {url}"))
 
 

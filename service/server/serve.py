@@ -34,6 +34,7 @@ from service.server.mlflow_beside import MlflowBeside
 from service.server.settings import LOCAL, START, ServeSettings
 from service.store import Store
 from service.sweeps.dispatch import JOINED
+from service.sweeps.folders import make_home
 
 log: Final = logging.getLogger(__name__)
 BACKLOG: Final = 2048
@@ -74,7 +75,7 @@ def serve(settings: ServeSettings, auth: AuthSettings, announce: Callable[[str],
 
     `announce` is told the URL once requests are taken. BackendError where the port is taken; StoreError.
     """
-    settings.home.mkdir(parents=True, exist_ok=True)
+    make_home(settings.home)
     with ExitStack() as stack:
         listening = stack.enter_context(_listen(settings.host, settings.port))
         url = _url(settings.host, listening.getsockname()[1])

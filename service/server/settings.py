@@ -93,6 +93,34 @@ def settings_of(home: Path, options: Mapping[str, object], variables: Mapping[st
     return settings
 
 
+def caution(settings: ServeSettings) -> str | None:
+    """What an operator should know about what sweeps' own code could read and change here; None where auth is off.
+
+    A job may do what the user may whom it runs as: auth alone keeps nobody's code out of a file.
+    """
+    file = _sqlite_file(settings.database_url)
+    if settings.auth_kind == "none":
+        return None
+    if settings.cluster == LOCAL:
+        return (
+            "sweeps run as the user of this service and can read and change all that it can, its database with tokens "
+            "and webhooks' secrets included; for people who do not trust each other, use --cluster with nodes where "
+            "jobs run as another user"
+        )
+    if file is not None and file.resolve().is_relative_to(settings.home.resolve()):
+        return (
+            f"the database {file} lies in the data folder, which the cluster's jobs share: those of the same user can "
+            "read and change it, tokens and webhooks' secrets included; put it elsewhere with --database"
+        )
+    return None
+
+
+def _sqlite_file(url: str) -> Path | None:
+    """The file of a SQLite database; None for another one."""
+    kind, _, rest = url.partition(":///")
+    return Path(rest.partition("?")[0]) if kind == "sqlite" else None
+
+
 def is_loopback(host: str) -> bool:
     """Whether every address of `host` is this machine's own."""
     try:

@@ -6,8 +6,7 @@ where the asker may look: what lies elsewhere is not found, None is everywhere.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
 import sqlalchemy as sa
 
@@ -33,7 +32,6 @@ __all__ = [
     "VersionConflictError",
     "sweep_lease",
 ]
-_SQLITE: Final = "sqlite:///"
 
 
 class Store(Sweeps, Events, Leases, Access):
@@ -48,10 +46,9 @@ class Store(Sweeps, Events, Leases, Access):
 
         StoreError where it cannot be, or where a later Tuneyard has written it.
         """
-        if url.startswith(_SQLITE):
-            Path(url.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
         database = Database(url)
         try:
+            database.make_file()
             upgrade(database)
         except BaseException:
             database.close()

@@ -8,11 +8,13 @@ PostgreSQL every write is a transaction of its own.
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
@@ -41,6 +43,7 @@ _PATIENCE: Final = {
 _LIMITS: Final = {"statement_timeout": "30s", "lock_timeout": "10s", "idle_in_transaction_session_timeout": "10s"}
 _POOL_S: Final = 10.0  # for a connection that is free
 _RETRIES: Final = 5  # of a transaction that PostgreSQL gave up in favour of another one
+_making = threading.Lock()
 _AGAIN: Final = ("40001", "40P01", "23505")  # serialization failure, deadlock, somebody else took the same key
 
 
@@ -70,6 +73,22 @@ class Database:
         self._lock, self._is_closed = threading.Lock(), False
         self._writer: threading.Thread | None = None
         self._inserts: dict[str, sa.Executable] = {}
+
+    def make_file(self) -> None:
+        """Make a SQLite database's file where there is none: it holds secrets, so it is its owner's alone.
+
+        The files that SQLite puts beside it take after it. StoreError where it cannot be made.
+        """
+        if not self.is_sqlite:
+            return
+        path = Path(self.url.database or "")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with _making, contextlib.suppress(FileExistsError):  # to close it ends the locks of whoever uses it here
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            msg = f"the database {path} cannot be made: {error.strerror}"
+            raise StoreError(msg) from error
 
     def close(self) -> None:
         """Finish what was begun, and let go of the database."""

@@ -82,6 +82,14 @@ def sweeps_folder(home: Path) -> Path:
     return home / "sweeps"
 
 
+def make_home(home: Path) -> None:
+    """Make the data folder where there is none, for its owner alone: it holds people's code, data and models.
+
+    One that is there is left as it is: others may have been let in on purpose.
+    """
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
 def create(home: Path, job: Job, launch: dict[str, Any], past: bytes | None = None) -> Sweep:
     """A new sweep's folder with everything its driver needs; it gets its name once it is whole.
 
@@ -89,6 +97,7 @@ def create(home: Path, job: Job, launch: dict[str, Any], past: bytes | None = No
     """
     sweep = Sweep(sweeps_folder(home) / job.sweep_id)
     partial = sweep.folder.with_name(f".{sweep.id}.{secrets.token_hex(4)}")
+    make_home(home)
     partial.mkdir(parents=True)
     try:
         write_job(partial, job)
@@ -151,8 +160,9 @@ def find(home: Path, text: str | None, project: str | None = None) -> Sweep:
 @contextmanager
 def one_at_a_time(home: Path) -> Iterator[None]:
     """Held while a sweep is made and started, so that two commands at once see each other's sweep."""
+    make_home(home)
     folder = sweeps_folder(home)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     with (folder / ".starting").open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield

@@ -56,7 +56,7 @@ def prepare_store(home: Path) -> None:
     MLflow makes its tables in some fifty steps and cannot go on after being killed between two of them, so they are
     made in a draft. SQLite keeps the journal mode in the file itself, so that every later process has it too.
     """
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)  # as every data folder that is made
     store = home / "mlflow.db"
     with (home / "mlflow.db.lock").open("ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # freed by the operating system, however its holder ends

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -220,6 +222,25 @@ class TestOpening:
 def test_other_databases_are_refused(url: str) -> None:
     with pytest.raises(StoreError, match="postgresql://"):
         Store.open(url)
+
+
+def test_a_new_sqlite_file_is_its_owners_alone_and_so_is_what_lies_beside_it(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    before = os.umask(0)
+    try:
+        store = Store.open(f"sqlite:///{folder / 'service.db'}")
+    finally:
+        os.umask(before)
+    store.add_project("vision")
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (folder, *folder.iterdir())}
+    store.close()
+    assert modes == {"new": 0o700, "service.db": 0o600, "service.db-wal": 0o600, "service.db-shm": 0o600}
+
+
+def test_a_sqlite_file_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot be made"):
+        Store.open(f"sqlite:///{tmp_path / 'file' / 'service.db'}")
 
 
 def _is_other(

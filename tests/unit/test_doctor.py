@@ -46,6 +46,20 @@ def test_a_data_folder_that_cannot_be_made_is_an_error(tmp_path: Path, monkeypat
     assert next(doctor._folder(tmp_path / "a" / "b")).level == "error"
 
 
+def test_a_folder_in_somebody_elses_data_folder_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed, exists = tmp_path / "closed", Path.exists
+
+    def for_others(path: Path) -> bool:
+        if closed in path.parents:
+            raise PermissionError(13, "Permission denied", str(path))
+        return exists(path)
+
+    closed.mkdir()
+    monkeypatch.setattr(Path, "exists", for_others)
+    monkeypatch.setattr("service.doctor.os.access", lambda path, _mode: path != closed)
+    assert [(found.level, str(closed) in found.text) for found in doctor._folder(closed / "mine")] == [("error", True)]
+
+
 def test_a_damaged_store_is_an_error(home: Path) -> None:
     (home / "mlflow.db").write_text("this is no database, but long enough to look like a file of one")
     assert "store" in next(doctor._mlflow(doctor._probe(doctor._MLFLOW, home))).text

@@ -10,7 +10,7 @@ import pytest
 from cluster import ray_head
 from service.api.sweep_views import Views
 from service.errors import SpecError
-from service.server.settings import ServeSettings, is_loopback, settings_of
+from service.server.settings import ServeSettings, caution, is_loopback, settings_of
 from service.settings import child_environment
 
 HOME = Path("data")
@@ -57,6 +57,16 @@ def test_all_faults_are_told_at_once_and_no_password_with_them() -> None:
     assert "did you mean 'token'?" in text
     assert "TUNEYARD_WEBHOOK_NETWORKS" in text
     assert "canary" not in text
+
+
+def test_a_database_that_jobs_can_write_is_told_where_people_log_in() -> None:
+    away = "http://head:8265"
+    assert caution(ServeSettings(HOME)) is None
+    assert "another user" in (caution(ServeSettings(HOME, auth="token")) or "")
+    for database in ("", "sqlite:///data/db/mine.db?timeout=3"):
+        assert "--database" in (caution(ServeSettings(HOME, auth="oidc", cluster=away, database=database)) or "")
+    for database in ("sqlite:////var/lib/tuneyard/service.db", "postgresql://tuneyard@db/data"):
+        assert caution(ServeSettings(HOME, auth="token", cluster=away, database=database)) is None
 
 
 def test_where_sweeps_are_tracked_and_where_people_look() -> None:

@@ -21,6 +21,15 @@ def make(home: Path, sweep_id: str, name: str, created_at: float) -> Sweep:
     return sweep
 
 
+def test_a_new_data_folder_is_its_owners_alone_and_an_old_one_stays_as_it_is(tmp_path: Path) -> None:
+    with folders.one_at_a_time(tmp_path / "a" / "home"):
+        assert (tmp_path / "a" / "home").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o775)
+    make(tmp_path / "shared", "one-20261101-000001", "one", 100)
+    assert (tmp_path / "shared").stat().st_mode & 0o777 == 0o775
+
+
 @pytest.mark.parametrize("name", ["digits", "Digits CNN", "7 seas", "ß", "a" * 200, "--", "x_y.z"])
 def test_an_id_suits_kubernetes_whatever_the_name(name: str) -> None:
     found = folders.new_id(name)
