@@ -137,10 +137,13 @@ def delete(
     sweep: NamedSweep,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Remove a server's sweep with all that it has written: trials, checkpoints, logs, report."""
+    """Remove a server's sweep with its folder: trials, checkpoints, logs, report.
+
+    What it has told MLflow stays there, until it is deleted there: runs with metrics and artifacts, registered models.
+    """
     with place.server_only() as client:
         found = client.sweep(sweep)
         if not yes:
-            typer.confirm(f"remove {found.id} of {found.owner} for good?", abort=True)
+            typer.confirm(f"remove {found.id} of {found.owner} for good (its runs in MLflow stay)?", abort=True)
         client.delete(found.id)
     typer.echo(f"{found.id} is being removed")

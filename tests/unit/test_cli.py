@@ -59,6 +59,10 @@ def test_every_command_has_help_with_examples(command: str) -> None:
     assert "Examples:\n    tuneyard " in result.output
 
 
+def test_delete_says_what_it_leaves() -> None:
+    assert "What it has told MLflow stays there" in CliRunner().invoke(app, ["delete", "--help"]).output
+
+
 def test_there_is_no_command_without_a_test() -> None:
     names = {info.name or (info.callback.__name__ if info.callback else "") for info in app.registered_commands}
     assert {name.replace("list_sweeps", "list") for name in names} == set(COMMANDS)
