@@ -21,6 +21,7 @@ _OPTIONS: Final = {
     "auth": ("none|token|oidc|proxy", "How people prove who they are. [default: none, on this machine only]"),
     "mlflow": ("start|URL", "Start MLflow's pages beside it, or track with a server. [default: neither]"),
     "mlflow-port": ("PORT", "Of the pages that `--mlflow start` starts. [default: 5000]"),
+    "mlflow-public-url": ("URL", "How people reach MLflow's pages, for links. [default: as --mlflow has it]"),
     "public-url": ("URL", "How people reach the service, for links."),
     "allow-pip": ("", "Let sweeps bring pip packages for their jobs. [default: no]"),
 }

@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -28,8 +29,8 @@ _ROOT: Final = Path(__file__).parents[2]
 class MlflowBeside:
     """`tuneyard ui` as a child process; sweeps do without it: their trackers write to the store itself."""
 
-    def __init__(self, home: Path, port: int) -> None:
-        self._home, self._port = home, port
+    def __init__(self, home: Path, port: int, public_url: str = "") -> None:
+        self._home, self._port, self._public_url = home, port, public_url
         self._record = home / "mlflow-server.json"
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="mlflow", daemon=True)
@@ -72,7 +73,7 @@ class MlflowBeside:
             process = subprocess.Popen(
                 command,
                 cwd=self._home,
-                env=child_environment(_ROOT),
+                env={**answers_to(self._public_url), **child_environment(_ROOT)},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -89,6 +90,21 @@ class MlflowBeside:
             mark = json.loads(self._record.read_text())
             if psutil.Process(mark["pid"]).create_time() == mark["created"]:
                 _end(mark["pid"])
+
+
+def answers_to(public_url: str) -> dict[str, str]:
+    """The variables that have MLflow's server answer pages under `public_url`, behind a proxy; it refuses other names.
+
+    Its list of names stands for the one that it has by itself, so this machine's are in it.
+    """
+    if not public_url:
+        return {}
+    parts = urlsplit(public_url)
+    here = (name for host in ("localhost", "127.0.0.1") for name in (host, f"{host}:*"))
+    return {
+        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join((parts.netloc.lower(), *here)),
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": f"{parts.scheme}://{parts.netloc.lower()}",
+    }
 
 
 def _end(pid: int) -> None:

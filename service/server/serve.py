@@ -84,7 +84,7 @@ def serve(settings: ServeSettings, auth: AuthSettings, announce: Callable[[str],
         service = _service(settings, auth, parts)
         stack.callback(service.close)
         if settings.mlflow == START:
-            mlflow = MlflowBeside(settings.home, settings.mlflow_port)
+            mlflow = MlflowBeside(settings.home, settings.mlflow_port, settings.mlflow_public_url)
             mlflow.start()
             stack.callback(mlflow.stop)
         stack.enter_context(_working(parts))

@@ -39,6 +39,9 @@ class ServeSettings:
     auth: str = ""  # one of AUTH_KINDS; left out, none on loopback
     mlflow: str = ""  # `start`, the URL of a server, or nothing: the data folder's own store without pages
     mlflow_port: int = 5000
+    mlflow_public_url: str = (
+        ""  # how people reach MLflow's pages, for links; as the service reaches them where left out
+    )
     public_url: str = ""  # how people reach the service, for links
     allow_pip: bool = False  # whether a sweep may bring packages for its job
     webhook_networks: tuple[Network, ...] = ()  # that webhooks may reach although they are not public
@@ -69,6 +72,8 @@ class ServeSettings:
     @property
     def mlflow_url(self) -> str | None:
         """Where people look at MLflow's pages; None where nobody serves them."""
+        if self.mlflow_public_url:
+            return self.mlflow_public_url
         return f"http://127.0.0.1:{self.mlflow_port}" if self.mlflow == START else self.tracking_uri
 
 
@@ -264,6 +269,7 @@ _READERS: Final[dict[str, Callable[[object], Any]]] = {
     "auth": _one_of(*AUTH_KINDS),
     "mlflow": _url_or(START),
     "mlflow_port": _port,
+    "mlflow_public_url": _url,
     "public_url": _url,
     "allow_pip": _flag,
     "webhook_networks": _networks,

@@ -10,6 +10,7 @@ import pytest
 from cluster import ray_head
 from service.api.sweep_views import Views
 from service.errors import SpecError
+from service.server.mlflow_beside import answers_to
 from service.server.settings import ServeSettings, caution, is_loopback, settings_of
 from service.settings import child_environment
 
@@ -77,7 +78,23 @@ def test_where_sweeps_are_tracked_and_where_people_look() -> None:
     assert other.tracking_uri == other.mlflow_url == "https://mlflow.example"
 
 
-@pytest.mark.parametrize("name", ["mlflow", "public_url", "cluster"])
+@pytest.mark.parametrize("mlflow", [None, "start", "http://mlflow.internal:5000"])
+def test_people_may_reach_mlflow_elsewhere_than_the_service_does(mlflow: str | None) -> None:
+    found = settings_of(HOME, {"mlflow": mlflow, "mlflow_public_url": "https://mlflow.example.org/"}, {})
+    assert found.mlflow_url == "https://mlflow.example.org"
+    assert found.tracking_uri == (mlflow if mlflow != "start" else None)
+
+
+def test_mlflow_answers_to_its_public_name_and_to_this_machine() -> None:
+    given = answers_to("https://MLflow.example.org:8443/mlflow")
+    assert given["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",") == [
+        "mlflow.example.org:8443", "localhost", "localhost:*", "127.0.0.1", "127.0.0.1:*",
+    ]  # fmt: skip
+    assert given["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] == "https://mlflow.example.org:8443"
+    assert answers_to("") == {}
+
+
+@pytest.mark.parametrize("name", ["mlflow", "mlflow_public_url", "public_url", "cluster"])
 @pytest.mark.parametrize(
     "url", ["https://me:canary@example.org", "http://canary@example.org:5000/x", "https://:canary@h"]
 )
