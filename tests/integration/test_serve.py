@@ -42,6 +42,19 @@ def test_others_than_this_machine_are_refused_without_auth(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_operator_is_told_what_sweeps_code_can_reach(tmp_path: Path) -> None:
+    """Commands with a first token, on a service that listens to people who log in."""
+    with Served(tmp_path / "home", *NOWHERE, "--auth", "token") as served:
+        first = json.loads(served.log.splitlines()[0])
+        assert (first["level"], "put it elsewhere with --database" in first["message"]) == ("warning", True)
+        assert {path.stat().st_mode & 0o777 for path in served.home.glob("service.db*")} == {0o600}
+        person = {"XDG_CONFIG_HOME": str(tmp_path), "TUNEYARD_SERVER": served.url, "TUNEYARD_TOKEN": served.token()}
+        set_to = tuneyard("quota", "set", "project", "default", "--cpus", "2", **person)
+        assert set_to.stdout == "project default: 2 CPUs\n"
+        done = json.loads(tuneyard("audit", "--json", **person).stdout)[0]
+        assert (done["user"], done["subject"], done["outcome"]) == ("ada", "project/default", "200")
+
+
 def test_a_port_that_is_taken_is_told_at_once(tmp_path: Path) -> None:
     with Served(tmp_path / "one", *NOWHERE) as served:
         port = served.url.rsplit(":", 1)[1]
