@@ -30,17 +30,14 @@ def complete_server(incomplete: str) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """The options of a command that works on a server's sweeps as well."""
+class Whole:
+    """The option of a command that is about a server as a whole, not about one of its projects."""
 
     server: Annotated[
         str | None,
         typer.Option(
             help="A context's name, a server's URL, or `local` [default: the chosen context]", metavar="SERVER"
         ),
-    ] = None
-    project: Annotated[
-        str | None, typer.Option(help="The project on the server [default: the context's]", metavar="PROJECT")
     ] = None
 
     @contextmanager
@@ -65,8 +62,22 @@ class Place:
     def _client(self, context: Context) -> Client:
         from service.client import Client
 
-        project = self.project or context.project
-        return Client(context.url, context.token, project=project, patience_s=_PATIENCE_S)
+        return Client(context.url, context.token, project=self._project(context), patience_s=_PATIENCE_S)
+
+    def _project(self, context: Context) -> str | None:
+        return context.project
+
+
+@dataclass(frozen=True, slots=True)
+class Place(Whole):
+    """The options of a command that works on a server's sweeps as well."""
+
+    project: Annotated[
+        str | None, typer.Option(help="The project on the server [default: the context's]", metavar="PROJECT")
+    ] = None
+
+    def _project(self, context: Context) -> str | None:
+        return self.project or context.project
 
 
 def spread(command: Callable[..., R]) -> Callable[..., R]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli.place import Place, spread
+from service.cli.place import Whole, spread
 from service.cli.text import examples
 
 projects = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List and make projects of a server.")
@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_projects(
-    place: Place, as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False
+    place: Whole, as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False
 ) -> None:
     """List the projects that you may look into, and what you may do there."""
     with place.server_only() as client:
@@ -34,7 +34,7 @@ def list_projects(
         typer.echo(f"{project.name:<32} {project.role}")
 
 
-def create(place: Place, name: Annotated[str, typer.Argument(help="Lower-case letters, digits and hyphens")]) -> None:
+def create(place: Whole, name: Annotated[str, typer.Argument(help="Lower-case letters, digits and hyphens")]) -> None:
     """Make a project; making it again changes nothing. Only an admin of every project may."""
     with place.server_only() as client:
         made = client.access.create_project(name)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from service.cli.place import Place, spread
+from service.cli.place import Whole, spread
 from service.cli.text import complete_by, examples
 from service.errors import Fault, SpecError
 from service.records import Quota
@@ -113,7 +113,7 @@ def register(app: typer.Typer) -> None:
 
 
 def show(
-    place: Place,
+    place: Whole,
     kind: Annotated[Kind | None, typer.Argument(help="Only those of users, or of projects")] = None,
     name: Annotated[
         str | None, typer.Argument(help="Only the one that counts for this name", autocompletion=_complete_name)
@@ -138,7 +138,7 @@ def show(
 
 
 def set_quota(
-    place: Place,
+    place: Whole,
     kind: Annotated[Kind, typer.Argument(help="Whom it limits")],
     name: Annotated[
         str,

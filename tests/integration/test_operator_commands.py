@@ -56,6 +56,8 @@ def test_what_is_no_limit_is_told_at_once(server: Served, tuneyard: Command) -> 
     assert "--running-sweeps: must be a whole number" in said.err
     assert "--cpus: must be a number, 0 or more, or none" in said.err
     assert tuneyard("quota", "set", "project", "default").code == 2
+    in_one = tuneyard("quota", "set", "user", "ada", "--cpus", "1", "--project", "default")
+    assert (in_one.code, "--project" in in_one.err) == (2, True), "it would count everywhere"
     assert ("project", "default") not in server.store.quotas()
 
 
