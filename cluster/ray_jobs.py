@@ -49,8 +49,9 @@ _STATES: Final = {
 }
 _NO_FOLDER, _NO_COMMAND, _OF_SIGNAL = 126, 127, 128  # a shell's exit codes; a signal's number is added to the last
 _UNAUTHORIZED: Final = (401, 403)
-_TOO_EARLY: Final = "No available agent"  # its head has only just started
 _GATEWAY_ERRORS: Final = (502, 503, 504)
+_OWN_TROUBLE: Final = 500
+_REFUSED_WITHIN: Final = "status code 4"  # what its head says, as a trouble of its own, of a job that its agent refuses
 
 
 def build(location: str) -> Backend:
@@ -76,7 +77,7 @@ class Access:
         return cls(path, ca_file, os.environ.get("RAY_AUTH_TOKEN") or None)
 
     def headers(self) -> dict[str, str]:
-        """What to send along. JobError where the token's file cannot be read."""
+        """What to send along. PlaceLostError where the token's file cannot be read."""
         token = self.token or (None if self.token_path is None else _read_token(self.token_path))
         return {"Authorization": f"Bearer {token}"} if token else {}
 
@@ -86,7 +87,7 @@ def _read_token(path: str) -> str:
         return Path(path).read_text().strip()
     except OSError as error:
         msg = f"the file with Ray's token, {path}, cannot be read: {error.strerror}"
-        raise JobError(msg) from error
+        raise PlaceLostError(msg) from error
 
 
 class RayJobsBackend:
@@ -114,9 +115,9 @@ class RayJobsBackend:
             raise JobError(msg)
         answer = self._ask("POST", "/api/jobs/", json=self._submission(request))
         if answer.status_code != httpx2.codes.OK and "already exists" not in answer.text:
-            is_early = _TOO_EARLY in answer.text
+            is_its_own = answer.status_code >= _OWN_TROUBLE and _REFUSED_WITHIN not in answer.text
             msg = f"the Ray at {self._url} refuses job {request.job_id}: {_last_line(answer.text)}"
-            raise PlaceLostError(msg) if is_early else JobError(msg)
+            raise PlaceLostError(msg) if is_its_own else JobError(msg)
         return self.status(request.job_id)
 
     def status(self, job_id: str) -> JobStatus:
@@ -224,7 +225,7 @@ class RayJobsBackend:
             msg = (
                 f"the Ray at {self._url} wants another token (HTTP {answer.status_code}); RAY_AUTH_TOKEN_PATH names it"
             )
-            raise JobError(msg)
+            raise PlaceLostError(msg)
         if answer.status_code in _GATEWAY_ERRORS:
             msg = f"the Ray at {self._url} cannot be reached through its proxy (HTTP {answer.status_code})"
             raise PlaceLostError(msg)

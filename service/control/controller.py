@@ -25,6 +25,7 @@ from service.queueing import lifecycle
 from service.queueing.lifecycle import (
     Allow,
     Command,
+    Delayed,
     Event,
     Placed,
     Preempted,
@@ -45,6 +46,7 @@ from service.sweeps.once_log import OnceLog
 log: Final = logging.getLogger(__name__)
 PERIOD_S: Final = 1.0
 REST_S, REST = 0.2, 5.0  # between two passes: so long, and so many times what the last one took
+MOST_DELAY_S: Final = 60.0  # between two tries to start a driver while the place, or its disk, is in trouble
 CLOSE_S: Final = 20.0  # for what is being carried out when the service is told to stop
 TIDY_EVERY_S: Final = 3600.0
 PACKAGE_GRACE_S: Final = 7 * 86_400.0  # after which code that was sent, and that no sweep is about, is removed
@@ -60,6 +62,7 @@ class Controller:
         self._hands = hands or Hands()
         self._endings = Endings(placement)
         self._odd = OnceLog(log)
+        self._delays: dict[str, tuple[int, float]] = {}  # by sweep: how often in a row, and until when on our own clock
         self._wake = threading.Event()
         self._tidy_at = 0.0
         self._now = 0.0  # by the database's clock, at the beginning of the pass
@@ -105,6 +108,8 @@ class Controller:
         except JobError as error:
             self._note_trouble(str(error))
         self._endings.forget_others(sweeps)
+        for sweep_id in set(self._delays) - set(sweeps):
+            self._delays.pop(sweep_id, None)
         for sweep in sweeps.values():
             try:
                 for command in lifecycle.due(sweep):
@@ -167,7 +172,8 @@ class Controller:
     def _carry_out(self, sweep: SweepRecord, command: Command) -> None:
         match command:
             case Submit():
-                self._hands.start(sweep.id, lambda: self._submit(sweep))
+                if time.monotonic() >= self._delays.get(sweep.id, (0, 0.0))[1]:
+                    self._hands.start(sweep.id, lambda: self._submit(sweep))
             case Allow():
                 self._tell(sweep)
             case Stop(wait_s):
@@ -190,10 +196,20 @@ class Controller:
             self.placement.submit(sweep, is_due)
         except RefusedError as error:
             self._note(sweep, Unrunnable(str(error)))
-        except PlaceLostError:
-            return  # it stays due until the cluster is back
-        except (JobError, OSError, SubprocessError) as error:
+        except (PlaceLostError, OSError) as error:
+            if not self.trouble:  # else it stays due until the cluster is back
+                self._delay(sweep, str(error))
+        except (JobError, SubprocessError) as error:
             self._note(sweep, SubmitFailed(sweep.attempt, str(error)))
+        else:
+            self._delays.pop(sweep.id, None)
+
+    def _delay(self, sweep: SweepRecord, why: str) -> None:
+        """Try again after a while, longer each time; it counts for nothing, as the sweep can do nothing about it."""
+        times = self._delays.get(sweep.id, (0, 0.0))[0] + 1
+        self._delays[sweep.id] = times, time.monotonic() + min(MOST_DELAY_S, lifecycle.backoff_s(min(times, 9)))
+        self._odd.warn(f"submit {sweep.id}", f"{sweep.id} cannot be started yet: {why}")
+        self.store.act(sweep.id, None, Delayed(sweep.attempt, why), by=BY, lease=self.leadership.lease())
 
     def _leads(self) -> bool:
         """By this machine's clock and by the database's."""

@@ -28,6 +28,7 @@ from service.queueing.signals import (
     Asked,
     Cancel,
     Command,
+    Delayed,
     Delete,
     Event,
     Extend,
@@ -53,6 +54,7 @@ __all__ = [
     "Asked",
     "Cancel",
     "Command",
+    "Delayed",
     "Delete",
     "Event",
     "Extend",
@@ -219,7 +221,7 @@ def _job_seen(sweep: SweepRecord, event: JobSeen, now: float) -> SweepRecord:
     if event.state.is_over:
         return _driver_gone(sweep, event.message, now) if sweep.state.is_placed else sweep
     if sweep.state is State.STARTING and event.state is JobState.RUNNING:
-        return replace(sweep, state=State.RUNNING, started_at=sweep.started_at or now)
+        return replace(sweep, state=State.RUNNING, started_at=sweep.started_at or now, reason="")
     if sweep.state.is_placed or _is_final(sweep, sweep.progress):
         return sweep
     return _found_running(sweep, event.state, now)
@@ -245,6 +247,11 @@ def _submit_failed(sweep: SweepRecord, event: SubmitFailed, now: float) -> Sweep
     if event.attempt != sweep.attempt or sweep.state is not State.STARTING:
         return sweep
     return _lost(sweep, f"the cluster did not take it: {event.message}", now)
+
+
+def _delayed(sweep: SweepRecord, event: Delayed, _now: float) -> SweepRecord:
+    is_due = event.attempt == sweep.attempt and sweep.state is State.STARTING
+    return replace(sweep, reason=f"its driver cannot be started yet: {event.message}") if is_due else sweep
 
 
 def _unrunnable(sweep: SweepRecord, event: Unrunnable, now: float) -> SweepRecord:
@@ -315,5 +322,5 @@ def _illegal(sweep: SweepRecord, event: Event, why: str) -> IllegalMoveError:
 _MOVES: Final[Mapping[type[Event], Callable[..., SweepRecord]]] = {
     Pause: _pause, Resume: _resume, Cancel: _cancel, Delete: _delete, Extend: _extend, Prioritise: _prioritise,
     Placed: _placed, Rebalanced: _rebalanced, Preempted: _preempted, JobSeen: _job_seen, JobLost: _job_lost,
-    SubmitFailed: _submit_failed, Unrunnable: _unrunnable,
+    SubmitFailed: _submit_failed, Delayed: _delayed, Unrunnable: _unrunnable,
 }  # fmt: skip

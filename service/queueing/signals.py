@@ -96,6 +96,14 @@ class SubmitFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Delayed:
+    """Driver `attempt` cannot be started for now, through no fault of its sweep's; it stays due."""
+
+    attempt: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unrunnable:
     """The sweep can never be started as it stands."""
 
@@ -103,7 +111,7 @@ class Unrunnable:
 
 
 Asked = Pause | Resume | Cancel | Delete | Extend | Prioritise
-Seen = Placed | Rebalanced | Preempted | JobSeen | JobLost | SubmitFailed | Unrunnable
+Seen = Placed | Rebalanced | Preempted | JobSeen | JobLost | SubmitFailed | Delayed | Unrunnable
 Event = Asked | Seen
 
 

@@ -137,3 +137,41 @@ def test_stop_ends_the_attempt_that_it_found_and_none_that_follows() -> None:
         server.shutdown()
     assert (stopped.attempt, stopped.state) == (1, JobState.STOPPED)
     assert _NextAttempt.asked == ["/api/jobs/job.1/stop"]
+
+
+class _Submissions(BaseHTTPRequestHandler):
+    """A cluster that knows no job and takes none: it says so as `refusal` has it."""
+
+    refusal: ClassVar[tuple[int, str]] = (500, "")
+
+    def do_GET(self) -> None:
+        self._answer(200, "[]")
+
+    def do_POST(self) -> None:
+        self._answer(*self.refusal)
+
+    def _answer(self, status: int, text: str) -> None:
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize(
+    ("refusal", "is_its_own"),
+    [((500, "RuntimeError: Request failed with status code 500: no space left."), True),
+     ((500, "No available agent to submit job, please try again later."), True), ((401, "no"), True),
+     ((500, "RuntimeError: Request failed with status code 400: ValueError: pip."), False), ((400, "bad"), False)],
+)  # fmt: skip
+def test_a_cluster_in_trouble_is_told_from_a_job_that_it_refuses(
+    monkeypatch: pytest.MonkeyPatch, refusal: tuple[int, str], *, is_its_own: bool
+) -> None:
+    monkeypatch.setattr(_Submissions, "refusal", refusal)
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Submissions) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(JobError) as caught:
+            RayJobsBackend(f"http://127.0.0.1:{server.server_port}").submit(JobRequest("job", ("true",), "/"))
+        server.shutdown()
+    assert isinstance(caught.value, PlaceLostError) == is_its_own
