@@ -18,7 +18,7 @@ from cluster.backend import JobError, PlaceLostError
 from service.control.ending import Endings
 from service.control.hands import Hands
 from service.control.leadership import Leadership, NotLeadingError
-from service.control.placement import Placement, RefusedError
+from service.control.placement import FormerDriverError, Placement, RefusedError
 from service.control.sighting import look, without_words
 from service.errors import SweepNotFoundError
 from service.queueing import lifecycle
@@ -196,7 +196,7 @@ class Controller:
             self.placement.submit(sweep, is_due)
         except RefusedError as error:
             self._note(sweep, Unrunnable(str(error)))
-        except (PlaceLostError, OSError) as error:
+        except (PlaceLostError, FormerDriverError, OSError) as error:
             if not self.trouble:  # else it stays due until the cluster is back
                 self._delay(sweep, str(error))
         except (JobError, SubprocessError) as error:

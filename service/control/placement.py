@@ -27,11 +27,16 @@ from service.tuning.sweep_folder import Job
 
 CODE: Final = "code"  # in a sweep's folder: its code, unpacked
 _PAST_TIMEOUT_S: Final = 300.0
+_FORMER_END_S: Final = 30.0  # for a driver whose start was late, and whose successor is due
 _ROOT: Final = Path(__file__).parents[2]
 
 
 class RefusedError(TuneyardError):
     """The sweep cannot be run as it stands, however often it is tried; the text says why."""
+
+
+class FormerDriverError(TuneyardError):
+    """An earlier driver of the sweep is at work, and takes longer to end than one can wait for here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,8 @@ class Placement:
     def submit(self, record: SweepRecord, is_due: Callable[[], bool]) -> None:
         """Have driver number `record.attempt` started, unless it was, or is not due any more once all is prepared.
 
-        RefusedError where the sweep can never run; JobError, OSError, SubprocessError where it cannot just now.
+        RefusedError where the sweep can never run; JobError, OSError, SubprocessError where it cannot just now;
+        FormerDriverError.
         """
         if not is_due():
             return  # somebody was faster
@@ -62,6 +68,8 @@ class Placement:
         status = self.status(record.id)
         if status is not None and status.attempt >= record.attempt:
             return
+        if status is not None and not status.state.is_over:
+            self._end_former(record.id)
         self.tell(record)
         if not is_due():
             return
@@ -69,6 +77,13 @@ class Placement:
         if progress:  # of the driver before: its last word is not this one's
             sweep.write_progress({**progress, "state": "starting", "reason": "", "is_final": False})
         self.backend.submit(request)
+
+    def _end_former(self, sweep_id: str) -> None:
+        """End a driver that came late, when nobody counted on it any more: whoever asked for it may have been slow."""
+        with suppress(UnknownJobError):
+            if not self.backend.stop(sweep_id, wait_s=_FORMER_END_S).state.is_over:
+                msg = "an earlier driver of it is still at work, and has been told to end"
+                raise FormerDriverError(msg)
 
     def status(self, sweep_id: str) -> JobStatus | None:
         """Where the sweep's job stands; None where the backend knows of none."""

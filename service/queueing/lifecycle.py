@@ -158,9 +158,14 @@ def _delete(sweep: SweepRecord, _event: Delete, now: float) -> SweepRecord:
 
 
 def _wished(sweep: SweepRecord, wish: Wish, end: State, now: float) -> SweepRecord:
-    """`end` at once where no driver can be at work, else by way of stopping."""
-    if sweep.state.is_placed:
-        return replace(sweep, wish=wish, state=State.STOPPING, is_preempted=False, reason="")
+    """`end` at once where no driver can be at work, else by way of stopping.
+
+    The job of one that counts as lost may run all the same: the cluster was not heard when it took it.
+    """
+    may_have_driver = sweep.state is State.QUEUED and sweep.attempt > 0 and sweep.not_before is not None
+    if sweep.state.is_placed or may_have_driver:
+        held = replace(sweep, concurrency=max(1, sweep.concurrency), not_before=None)
+        return replace(held, wish=wish, state=State.STOPPING, is_preempted=False, reason="")
     kept = sweep.reason if sweep.state.is_over else ""
     return _ended(replace(sweep, wish=wish, reason=kept), end, now)
 
@@ -215,8 +220,10 @@ def _preempted(sweep: SweepRecord, event: Preempted, _now: float) -> SweepRecord
 def _job_seen(sweep: SweepRecord, event: JobSeen, now: float) -> SweepRecord:
     # Told to stop before its driver was even submitted, a sweep has only an earlier driver's job to show.
     has_not_begun = sweep.state is State.STOPPING and event.attempt < sweep.attempt and event.state.is_over
-    if event.attempt != sweep.attempt and not has_not_begun:
+    if event.attempt < sweep.attempt and not has_not_begun:
         return sweep  # an earlier driver's, from which the present one has taken over
+    if event.attempt > sweep.attempt:  # the records were restored from before it was started
+        sweep = replace(sweep, attempt=event.attempt)
     sweep = _noted(sweep, event.progress, event.trial_hours)
     if event.state.is_over:
         return _driver_gone(sweep, event.message, now) if sweep.state.is_placed else sweep

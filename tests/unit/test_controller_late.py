@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from cluster.backend import JobState
+from cluster.backend import JobState, JobStatus
 from service.control import placement
 from service.control.hands import Hands
 from service.queueing import lifecycle
@@ -95,3 +95,54 @@ def test_the_lease_is_given_up_only_once_nothing_goes_on(world: World) -> None:
     assert not world.another("two").leadership.take()
     may_end.set()
     assert hands.close(20)
+
+
+@pytest.mark.parametrize("state", [JobState.RUNNING, JobState.SUCCEEDED])
+def test_records_from_before_the_newest_driver_do_not_wait_for_ever(world: World, state: JobState) -> None:
+    sweep = world.submit()
+    world.passes(2)
+    if state is JobState.SUCCEEDED:
+        world.cluster.says(sweep, "completed", is_final=True, reason="all trials are over")
+    world.cluster.jobs[sweep] = JobStatus(sweep, 3, state)
+    world.passes(2)
+    expected = State.RUNNING if state is JobState.RUNNING else State.COMPLETED
+    assert (world[sweep].state, world[sweep].attempt) == (expected, 3)
+
+
+def test_an_earlier_driver_that_comes_late_is_ended_and_counts_for_nothing(world: World) -> None:
+    sweep = world.submit()
+    world.passes(2)
+    world.cluster.forgets()
+    world.passes()
+    world.cluster.jobs[sweep] = JobStatus(sweep, 1, JobState.RUNNING)
+    world.act(sweep, lifecycle.Pause())
+    world.act(sweep, lifecycle.JobLost(1))
+    world.act(sweep, lifecycle.Resume())
+    world.act(sweep, lifecycle.Placed(1))
+    world.passes(2)
+    assert world.cluster.stopped == [(sweep, 30.0)]
+    assert world.cluster.submitted == [(sweep, 1), (sweep, 2)]
+    assert (world[sweep].state, world[sweep].failures) == (State.RUNNING, 0)
+
+
+def test_an_earlier_driver_that_will_not_end_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep = world.submit()
+    world.passes(2)
+    world.act(sweep, lifecycle.Pause())
+    world.act(sweep, lifecycle.JobLost(1))
+    world.act(sweep, lifecycle.Resume())
+    world.act(sweep, lifecycle.Placed(1))
+    monkeypatch.setattr(world.cluster, "stop", lambda job_id, **_: world.cluster.jobs[job_id])
+    world.passes(2)
+    assert (world[sweep].state, world[sweep].failures) == (State.STARTING, 0)
+    assert "an earlier driver" in world[sweep].reason
+
+
+def test_a_driver_that_was_taken_unheard_is_ended_with_its_sweep(world: World) -> None:
+    sweep = world.submit()
+    world.passes()
+    world.act(sweep, lifecycle.SubmitFailed(1, "no answer"))
+    world.act(sweep, lifecycle.Cancel())
+    world.passes(2)
+    assert world[sweep].state is State.CANCELLED
+    assert world.cluster.jobs[sweep].state.is_over

@@ -211,3 +211,19 @@ def test_changes_are_told_in_words() -> None:
     assert kinds(JobLost(1), Prioritise(2), Extend(9)) == ["lost", "prioritised", "extended"]
     assert kinds(seen(JobState.SUCCEEDED, DONE), Extend(9)) == ["finished", "extended", "resumed"]
     assert kinds(Placed(1), seen(JobState.RUNNING), Cancel(), sweep=NEW) == ["started", "cancelling"]
+
+
+def test_a_driver_that_the_record_knows_nothing_of_yet_is_adopted() -> None:
+    for sweep in (RUNNING, after(Placed(4))):
+        assert after(seen(JobState.SUCCEEDED, DONE, attempt=3), sweep=sweep).state is State.COMPLETED
+        adopted = after(seen(JobState.RUNNING, attempt=3), sweep=sweep)
+        assert (adopted.state, adopted.attempt) == (State.RUNNING, 3)
+        assert after(JobLost(3), Placed(1), sweep=adopted, now=100.0).failures == 1
+
+
+def test_a_driver_that_counts_as_lost_is_looked_for_before_its_sweep_is_cancelled() -> None:
+    for asked, end in ((Cancel(), State.CANCELLED), (Pause(), State.PAUSED), (Delete(), State.CANCELLED)):
+        unheard = after(Placed(1), SubmitFailed(1, "no answer"), asked)
+        assert (unheard.state, unheard.concurrency, unheard.not_before) == (State.STOPPING, 1, None)
+        assert after(JobLost(1), sweep=unheard).state is end
+        assert due(after(seen(JobState.RUNNING), sweep=unheard)) == due(unheard)
