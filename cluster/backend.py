@@ -116,4 +116,4 @@ class Backend(Protocol):
         """What the job wrote from byte `offset` on, after its end too; UnknownJobError as in `status`."""
 
     def capacity(self) -> Capacity:
-        """What the place has; PlaceLostError where it does not answer."""
+        """What the place has; PlaceLostError where it does not answer, or has no node for now."""

@@ -155,6 +155,9 @@ class RayJobsBackend:
             msg = f"the Ray at {self._url} does not know its nodes"
             raise PlaceLostError(msg) from error
         totals = [node["resources_total"] for node in nodes if node["state"] == "ALIVE"]
+        if not totals:  # its head is there before its nodes are: to share out nothing would take everybody's place
+            msg = f"the Ray at {self._url} has no node that is alive"
+            raise PlaceLostError(msg)
         each = tuple((float(total.get("CPU", 0.0)), float(total.get("GPU", 0.0))) for total in totals)
         return Capacity(sum(cpus for cpus, _ in each), sum(gpus for _, gpus in each), len(each), each)
 

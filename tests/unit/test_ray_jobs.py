@@ -63,11 +63,13 @@ def test_tls_needs_a_file_that_can_be_read(tmp_path: Path) -> None:
 class _OneNode(BaseHTTPRequestHandler):
     """What a dashboard says of its nodes."""
 
+    def _nodes(self) -> list[dict[str, object]]:
+        return [{"state": "ALIVE", "resources_total": {"CPU": 3.0, "GPU": 1.0}}, {"state": "DEAD"}]
+
     def do_GET(self) -> None:
-        nodes = [{"state": "ALIVE", "resources_total": {"CPU": 3.0, "GPU": 1.0}}, {"state": "DEAD"}]
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(json.dumps({"data": {"result": {"result": nodes}}}).encode())
+        self.wfile.write(json.dumps({"data": {"result": {"result": self._nodes()}}}).encode())
 
     def log_message(self, *_: object) -> None:
         """Nothing."""
@@ -99,6 +101,21 @@ def test_tls_trusts_the_file_that_it_is_given_and_nobody_else(tmp_path: Path) ->
         assert RemotePlace(chosen.cluster, chosen.cluster_ca).capacity().nodes == 1
         with pytest.raises(PlaceLostError, match="CERTIFICATE"):
             RayJobsBackend(url).capacity()
+        server.shutdown()
+
+
+class _NoNode(_OneNode):
+    """A dashboard whose Ray is back before its nodes are."""
+
+    def _nodes(self) -> list[dict[str, object]]:
+        return [{"state": "DEAD", "resources_total": {"CPU": 3.0}}]
+
+
+def test_a_cluster_without_a_node_is_away() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _NoNode) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(PlaceLostError, match="no node"):
+            RayJobsBackend(f"http://127.0.0.1:{server.server_port}").capacity()
         server.shutdown()
 
 
