@@ -35,7 +35,7 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(title="Tuneyard", version=own_version(), openapi_url=None, docs_url=None, redoc_url=None)
     app.state.service = service
     app.state.streams = Streams(service.limits.streams, service.limits.streams_of_a_user)
-    metrics = Metrics(lambda: {str(state): count for state, count in service.store.counts().items()})
+    metrics = Metrics(lambda: {str(state): count for state, count in service.store.counts().items()}, service.figures)
     metrics.streams.set_function(lambda: app.state.streams.count)
     for module in _ROUTES:
         app.include_router(module.routes)

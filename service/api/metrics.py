@@ -1,4 +1,4 @@
-"""What Prometheus is told: requests, their times, open streams, and how many sweeps there are in each state."""
+"""What Prometheus is told: requests, their times, open streams, sweeps in each state, and how the controller does."""
 
 from __future__ import annotations
 
@@ -11,13 +11,23 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 MEDIA_TYPE: Final = CONTENT_TYPE_LATEST
+_OF_CONTROLLER: Final = {
+    "controller_leads": "Whether the controller of this replica is the one that acts.",
+    "controller_pass_age_seconds": "Time since a pass of the controller last came to its end.",
+    "cluster_reachable": "Whether the cluster answers, as the controller that acts has last seen it.",
+}
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
 class Metrics:
-    """The figures of one application. `counts` gives the number of sweeps in each state when somebody looks."""
+    """The figures of one application. When somebody looks, `counts` gives the number of sweeps in each state.
 
-    def __init__(self, counts: Callable[[], Mapping[str, int]]) -> None:
+    `figures` are those of the controller, by the names that `_OF_CONTROLLER` has.
+    """
+
+    def __init__(
+        self, counts: Callable[[], Mapping[str, int]], figures: Callable[[], Mapping[str, float]] = dict
+    ) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         labels = ("method", "route", "status")
@@ -28,6 +38,7 @@ class Metrics:
         )  # fmt: skip
         self.streams = Gauge("tuneyard_http_streams", "Open event and log streams.", registry=self._registry)
         self._registry.register(_Sweeps(counts))
+        self._registry.register(_Controller(figures))
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an answer; `route` is the path's pattern, so that the number of series stays small."""
@@ -48,3 +59,14 @@ class _Sweeps(Collector):
         for state, count in self._counts().items():
             family.add_metric([state], count)
         yield family
+
+
+class _Controller(Collector):
+    def __init__(self, figures: Callable[[], Mapping[str, float]]) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        found = self._figures()
+        for name, about in _OF_CONTROLLER.items():
+            if name in found:
+                yield GaugeMetricFamily(f"tuneyard_{name}", about, value=found[name])

@@ -45,10 +45,10 @@ class Service:
     """The store, the data folder, and what the operator has decided.
 
     `wake` tells the controller that there is something to do. `checks` gives, for each part that has to work, an empty
-    text or what is wrong with it. `hosts` are the names under which a service without auth may be asked, in addition to
-    those of this machine. `submitters_priority` is the highest that a submitter may give; admins give any.
-    `webhook_networks` may be told of events though they are not public. `mlflow_url` is where people find MLflow's
-    pages.
+    text or what is wrong with it. `figures` are those of the controller for `/metrics`. `hosts` are the names under
+    which a service without auth may be asked, in addition to those of this machine. `submitters_priority` is the
+    highest that a submitter may give; admins give any. `webhook_networks` may be told of events though they are not
+    public. `mlflow_url` is where people find MLflow's pages.
     """
 
     store: Store
@@ -64,6 +64,7 @@ class Service:
     webhook_networks: tuple[Network, ...] = ()
     wake: Callable[[], None] = lambda: None
     checks: Callable[[], Mapping[str, str]] = dict
+    figures: Callable[[], Mapping[str, float]] = dict
     draining: threading.Event = field(default_factory=threading.Event)
 
     @cached_property

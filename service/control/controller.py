@@ -20,6 +20,7 @@ from service.control.hands import Hands
 from service.control.leadership import Leadership, NotLeadingError
 from service.control.placement import FormerDriverError, Placement, RefusedError
 from service.control.sighting import look, without_words
+from service.control.standing import Standing
 from service.errors import SweepNotFoundError
 from service.queueing import lifecycle
 from service.queueing.lifecycle import (
@@ -66,7 +67,8 @@ class Controller:
         self._wake = threading.Event()
         self._tidy_at = 0.0
         self._now = 0.0  # by the database's clock, at the beginning of the pass
-        self.trouble = ""  # why the last pass came to nothing; empty when it did not
+        self.trouble = ""  # with the cluster; empty where it answers
+        self.standing = Standing()
 
     def wake(self) -> None:
         """There is something to do: do not wait for the next turn."""
@@ -89,16 +91,20 @@ class Controller:
     def _try(self) -> None:
         try:
             self.reconcile()
-        except NotLeadingError as error:
+        except (NotLeadingError, LeaseLostError) as error:  # which is another replica's turn, and no trouble
             log.info("%s", error)
         except Exception as error:  # a pass must not be the last one, whatever the database or the disk does
-            self.trouble = f"{type(error).__name__}: {error}"
+            self.standing.broke_off(error)
             log.exception("a pass of the controller broke off")
 
     def reconcile(self) -> None:
         """One pass."""
-        if not self.leadership.take():
-            return
+        self.standing.leads = self.leadership.take()
+        if self.standing.leads:
+            self._pass()
+        self.standing.passed()
+
+    def _pass(self) -> None:
         self._now = self.store.now()
         sweeps = {sweep.id: sweep for sweep in self.store.unfinished()}
         try:
@@ -131,7 +137,7 @@ class Controller:
     def _note_trouble(self, trouble: str) -> None:
         if trouble != self.trouble:
             log.warning("the cluster is away: %s", trouble) if trouble else log.info("the cluster is back")
-        self.trouble = trouble
+        self.trouble, self.standing.is_cluster_away = trouble, bool(trouble)
 
     def _hear(self, sweeps: dict[str, SweepRecord]) -> None:
         settled = [sweep for sweep in sweeps.values() if not self._hands.is_busy(sweep.id)]

@@ -131,6 +131,8 @@ def _service(settings: ServeSettings, auth: AuthSettings, parts: Parts) -> Servi
         driver_cpus=settings.driver_cpus,
         webhook_networks=settings.webhook_networks,
         wake=parts.controller.wake,
+        checks=parts.controller.standing.checks,
+        figures=parts.controller.standing.figures,
     )
 
 
