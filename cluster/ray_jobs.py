@@ -40,6 +40,7 @@ _POLL_S: Final = 0.3
 _KILL_S: Final = 4.0  # beyond the wait: until Ray has killed what would not end, and says so
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")
 _JOB, _ATTEMPT = "tuneyard_job", "tuneyard_attempt"  # metadata by which submissions are found again
+_ATTEMPTS: Final = 2**31  # more than there can be of one job
 _STATES: Final = {
     "PENDING": JobState.PENDING,
     "RUNNING": JobState.RUNNING,
@@ -193,9 +194,10 @@ class RayJobsBackend:
         wanted = frozenset(job_ids)
         found: dict[str, list[_Attempt]] = {}
         for about in self._json("/api/jobs/"):
-            metadata = about.get("metadata") or {}
-            if metadata.get(_JOB) in wanted and about.get("submission_id"):
-                found.setdefault(metadata[_JOB], []).append(_Attempt.of(metadata[_JOB], metadata[_ATTEMPT], about))
+            job_id = (about.get("metadata") or {}).get(_JOB)
+            if job_id in wanted and about.get("submission_id"):
+                with contextlib.suppress(KeyError, TypeError, ValueError):  # whoever may submit writes what they like
+                    found.setdefault(job_id, []).append(_Attempt.of(job_id, about))
         return {job_id: sorted(attempts, key=lambda a: a.attempt) for job_id, attempts in found.items()}
 
     def _output(self, attempt: _Attempt) -> str:
@@ -243,10 +245,15 @@ class _Attempt:
     status: JobStatus
 
     @classmethod
-    def of(cls, job_id: str, attempt: str, about: dict[str, Any]) -> _Attempt:
+    def of(cls, job_id: str, about: dict[str, Any]) -> _Attempt:
+        """The attempt that Ray tells of. KeyError, TypeError, ValueError where it is none of Tuneyard's."""
+        attempt = int(about["metadata"][_ATTEMPT])
+        if not 0 < attempt < _ATTEMPTS:
+            msg = f"{attempt} is no number of an attempt"
+            raise ValueError(msg)
         state, code = _STATES.get(about["status"], JobState.FAILED), _exit_code(about.get("driver_exit_code"))
-        status = JobStatus(job_id, int(attempt), state, code, _message(state, code, about.get("message") or ""))
-        return cls(about["submission_id"], int(attempt), about["entrypoint"], status)
+        status = JobStatus(job_id, attempt, state, code, _message(state, code, about.get("message") or ""))
+        return cls(about["submission_id"], attempt, about["entrypoint"], status)
 
 
 def entrypoint(request: JobRequest) -> str:

@@ -156,6 +156,29 @@ def test_stop_ends_the_attempt_that_it_found_and_none_that_follows() -> None:
     assert _NextAttempt.asked == ["/api/jobs/job.1/stop"]
 
 
+class _OddJobs(BaseHTTPRequestHandler):
+    """A cluster on which somebody's jobs say that they are the service's."""
+
+    def do_GET(self) -> None:
+        odd = [{"tuneyard_attempt": attempt} for attempt in ("first", "", "-1", "1" + "0" * 5000, None, [])]
+        metadata = [{"tuneyard_job": "job", **more} for more in ({}, *odd)]
+        others = [{**_about(9, "RUNNING"), "metadata": each} for each in metadata]
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps([*others, _about(1, "RUNNING")]).encode())
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def test_a_job_of_nonsense_hides_no_other() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _OddJobs) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        found = RayJobsBackend(f"http://127.0.0.1:{server.server_port}").statuses(["job"])
+        server.shutdown()
+    assert found["job"].attempt == 1
+
+
 class _Submissions(BaseHTTPRequestHandler):
     """A cluster that knows no job and takes none: it says so as `refusal` has it."""
 
