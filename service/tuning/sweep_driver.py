@@ -28,6 +28,7 @@ from service.tuning.ledger import Ledger
 from service.tuning.outcome import leave_report
 from service.tuning.patience import patiently
 from service.tuning.progress import snapshot
+from service.tuning.rounds import rounds
 from service.tuning.signature_request import request_of
 from service.tuning.steering import Steering
 from service.tuning.storage import FolderStorage
@@ -324,17 +325,15 @@ class Driver:
         """Keep the snapshot fresh in the background."""
         over = threading.Event()
 
-        def loop() -> None:
-            while not over.wait(PROGRESS_PERIOD_S):
-                with contextlib.suppress(OSError):  # a full disk must not end the sweep; the next round tries again
-                    tracker.revive()
-                    if self.tracking["delivered"] is None:
-                        self.tracking = {"delivered": None, "lag": tracker.lag(self.history.sequence)}
-                    self.write_progress()
-                    self._obey()
+        def once() -> None:
+            tracker.revive()
+            if self.tracking["delivered"] is None:
+                self.tracking = {"delivered": None, "lag": tracker.lag(self.history.sequence)}
+            self.write_progress()
+            self._obey()
 
         self._say()
-        thread = threading.Thread(target=loop, name="progress", daemon=True)
+        thread = threading.Thread(target=rounds, args=(once, over, PROGRESS_PERIOD_S), name="progress", daemon=True)
         thread.start()
         try:
             yield

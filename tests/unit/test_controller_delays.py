@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def test_trouble_of_the_place_fails_no_sweep(
     world: World, monkeypatch: pytest.MonkeyPatch, trouble: Exception, said: str
 ) -> None:
     now, tried = [0.0], list[float]()
-    monkeypatch.setattr(controller.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
 
     def fails(_request: object) -> None:
         tried.append(now[0])

@@ -160,7 +160,8 @@ class _OddJobs(BaseHTTPRequestHandler):
     """A cluster on which somebody's jobs say that they are the service's."""
 
     def do_GET(self) -> None:
-        odd = [{"tuneyard_attempt": attempt} for attempt in ("first", "", "-1", "1" + "0" * 5000, None, [])]
+        attempts: tuple[object, ...] = ("first", "", "-1", "1" + "0" * 5000, None, [])
+        odd = [{"tuneyard_attempt": attempt} for attempt in attempts]
         metadata = [{"tuneyard_job": "job", **more} for more in ({}, *odd)]
         others = [{**_about(9, "RUNNING"), "metadata": each} for each in metadata]
         self.send_response(200)
