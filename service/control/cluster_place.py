@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,7 @@ from cluster.backend import Backend, Capacity, JobError, JobRequest, JobStatus, 
 log: Final = logging.getLogger(__name__)
 CHECK_S: Final = 5.0
 WAIT_S: Final = 10.0  # before Ray is tried again where it did not come up
+SILENT_S: Final = 600.0  # a Ray that has not answered for so long is held to be broken, though its process is there
 
 
 class ClusterPlace:
@@ -95,19 +97,30 @@ class OwnPlace(ClusterPlace):
 
     def _keep(self) -> None:
         head: ray_head.RayHead | None = None
+        heard_at = time.monotonic()
         while not self._stop.is_set():
-            if head is None or not head.is_alive():
+            if head is None or not head.is_alive() or time.monotonic() - heard_at > SILENT_S:
                 head = self._begin()
+                heard_at = time.monotonic()
+            elif self._is_heard():
+                heard_at = time.monotonic()
             self._stop.wait(WAIT_S if head is None else CHECK_S)
+
+    def _is_heard(self) -> bool:
+        try:
+            return bool(self._there().capacity().nodes)
+        except Exception:  # noqa: BLE001  # whatever it answers: that is no answer
+            return False
 
     def _begin(self) -> ray_head.RayHead | None:
         self._backend, self._trouble = None, "Ray is starting on this machine"
         try:
             head = self._own(self._folder)
             self._backend = head.backend()
-        except (JobError, OSError) as error:
-            self._trouble = f"Ray does not start on this machine: {error}"
-            log.warning("%s", self._trouble)
+        except Exception as error:  # a try must not be the last one, whatever this machine's processes do
+            why = str(error) if isinstance(error, JobError | OSError) else repr(error)
+            self._trouble = f"Ray does not start on this machine: {why}"
+            log.warning("%s", self._trouble, exc_info=not isinstance(error, JobError))
             return None
         log.info("Ray is up on this machine at %s", head.url)
         return head

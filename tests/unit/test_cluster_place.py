@@ -55,6 +55,40 @@ def test_it_is_away_until_it_is_up_and_comes_up_again(tmp_path: Path, monkeypatc
     place.leave(is_idle=False)
 
 
+def test_one_try_that_goes_wrong_is_not_the_last_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_place, "WAIT_S", 0.01)
+    troubles: list[Exception] = [KeyError("state"), RuntimeError("no such process")]
+
+    def own(_folder: Path) -> Head:
+        if troubles:
+            raise troubles.pop()
+        return Head(tmp_path, cpus=1.0)
+
+    place = OwnPlace(tmp_path, own)  # type: ignore[arg-type]  # stands in for a Ray
+    place.start()
+    until(lambda: place.capacity().nodes == 1)
+    place.leave(is_idle=False)
+
+
+def test_a_ray_that_lives_and_does_not_answer_is_adopted_or_started_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_place, "CHECK_S", 0.01)
+    monkeypatch.setattr(cluster_place, "SILENT_S", 0.1)
+    heads: list[Head] = []
+
+    def own(_folder: Path) -> Head:
+        heads.append(Head(tmp_path, cpus=float(len(heads) + 1)))
+        return heads[-1]
+
+    place = OwnPlace(tmp_path, own)  # type: ignore[arg-type]  # stands in for a Ray
+    place.start()
+    until(lambda: place.capacity().cpus == 1.0)
+    heads[0].backend().is_away = True
+    until(lambda: place.capacity().cpus == 2.0)
+    place.leave(is_idle=False)
+
+
 def until(is_so: Callable[[], bool]) -> None:
     for _ in range(500):
         try:
