@@ -36,7 +36,7 @@ _HEAR_INTERRUPTS: Final = "import signal; signal.signal(signal.SIGINT, signal.de
 MARK_VARIABLE: Final = "TUNEYARD_RAY"  # in the environment of every process of such a Ray
 LOOPBACK: Final = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"  # Ray takes .1 for the public address
 START_S: Final = 90.0
-ANSWER_S: Final = 20.0  # a Ray that is there but busy gets this long to answer
+ANSWER_S: Final = 180.0  # a Ray that is there but busy gets this long to answer, as all that runs on it ends with it
 LEAVE_S: Final = 8.0
 STARTS: Final = 3  # with other ports each time, since another process may take one that was just free
 OBJECT_STORE_BYTES: Final = 256 * 2**20  # results and configurations only; data stays with the workers

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from cluster import ray_head
+from cluster._supervisor import process_mark, write_record
 from cluster.backend import Capacity, JobError, PlaceLostError
+from cluster.ray_head import RayHead
 from service.control import cluster_place
 from service.control.cluster_place import OwnPlace
 from tests.pretend_cluster import PretendCluster
@@ -87,6 +93,32 @@ def test_a_ray_that_lives_and_does_not_answer_is_adopted_or_started_anew(
     heads[0].backend().is_away = True
     until(lambda: place.capacity().cpus == 2.0)
     place.leave(is_idle=False)
+
+
+class Busy(PretendCluster):
+    """A Ray that is too busy to answer before it is `until`, on a clock that runs by being waited for."""
+
+    now, until = 0.0, 120.0
+
+    def capacity(self) -> Capacity:
+        self.is_away = self.now < self.until
+        return super().capacity()
+
+    def passes(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_a_ray_that_is_only_busy_keeps_all_that_runs_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        head = RayHead(process.pid, process_mark(process.pid), "127.0.0.2:1", "http://127.0.0.2:2", "token")
+        write_record(tmp_path / "head.json", asdict(head))
+        busy = Busy(tmp_path)
+        with monkeypatch.context() as patch:
+            patch.setattr(RayHead, "backend", lambda _: busy)
+            patch.setattr(time, "monotonic", lambda: busy.now)
+            patch.setattr(time, "sleep", busy.passes)
+            patch.setattr(ray_head, "_end", lambda *_: pytest.fail("it was ended"))
+            assert ray_head.own(tmp_path) == head
 
 
 def until(is_so: Callable[[], bool]) -> None:
