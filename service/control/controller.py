@@ -120,6 +120,8 @@ class Controller:
             try:
                 for command in lifecycle.due(sweep):
                     self._carry_out(sweep, command)
+            except NotLeadingError:  # nor may anything else be done
+                raise
             except Exception as error:  # noqa: BLE001  # of this one alone; it stays due
                 self._odd.warn(f"due {sweep.id}", f"{sweep.id} could not be given what is due: {error!r}", error)
 
@@ -176,6 +178,7 @@ class Controller:
                 sweeps[sweep.id] = self.store.act(sweep.id, None, event, by=BY, lease=self.leadership.lease())
 
     def _carry_out(self, sweep: SweepRecord, command: Command) -> None:
+        self.leadership.lease()
         match command:
             case Submit():
                 if time.monotonic() >= self._delays.get(sweep.id, (0, 0.0))[1]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 from cluster.backend import JobState, JobStatus
 from service.control import placement
 from service.control.hands import Hands
+from service.control.leadership import LEASE_S, NotLeadingError
 from service.queueing import lifecycle
 from service.records import State
 from service.store.schema import leases
@@ -146,3 +148,14 @@ def test_a_driver_that_was_taken_unheard_is_ended_with_its_sweep(world: World) -
     world.passes(2)
     assert world[sweep].state is State.CANCELLED
     assert world.cluster.jobs[sweep].state.is_over
+
+
+@pytest.mark.parametrize("command", [lifecycle.Allow(1), lifecycle.Stop(lifecycle.PAUSE_WAIT_S)])
+def test_one_who_may_not_lead_any_more_tells_a_driver_nothing(world: World, command: lifecycle.Command) -> None:
+    sweep = world.submit()
+    world.passes(2)
+    before = (world.folder(sweep) / "control.json").read_text()
+    world.controller.leadership._asked_at -= 2 * LEASE_S
+    with pytest.raises(NotLeadingError):
+        world.controller._carry_out(replace(world[sweep], concurrency=1), command)
+    assert (world.folder(sweep) / "control.json").read_text() == before
