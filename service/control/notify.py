@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, Protocol
 
-from service.control.notify_send import ForbiddenAddressError, Network, Parcel, UndeliveredError, send
+from service.control.notify_send import Network, Parcel, UndeliveredError, send
 from service.records import EventRecord, Webhook
 
 log: Final = logging.getLogger(__name__)
@@ -130,8 +130,8 @@ class Notifier:
 
     def _put_off(self, delivery: Delivery, error: UndeliveredError) -> None:
         event, hook = delivery.event, delivery.webhook
-        is_hopeless = isinstance(error, ForbiddenAddressError) or delivery.attempts + 1 >= TRIES
-        next_at = None if is_hopeless else self._store.now() + wait_s(delivery.attempts + 1, random.random())  # noqa: S311  # spreads retries
+        is_given_up = delivery.attempts + 1 >= TRIES  # a forbidden address, too, may be one wrong answer of the DNS
+        next_at = None if is_given_up else self._store.now() + wait_s(delivery.attempts + 1, random.random())  # noqa: S311  # spreads retries
         log.warning("webhook %s was not told of event %d: %s", hook.id, event.number, error)
         self._store.failed(event.number, hook.id, str(error), next_at)
 
