@@ -139,7 +139,7 @@ class RayJobsBackend:
         while not meant.status.state.is_over and time.monotonic() < deadline:
             self._ask("POST", f"/api/jobs/{quote(meant.submission_id)}/stop")
             time.sleep(_POLL_S)
-            meant = next((a for a in self._known(job_id) if a.submission_id == meant.submission_id), meant)
+            meant = self._again(meant)
         return meant.status
 
     def logs(self, job_id: str, *, offset: int = 0) -> LogChunk:
@@ -199,6 +199,14 @@ class RayJobsBackend:
                 with contextlib.suppress(KeyError, TypeError, ValueError):  # whoever may submit writes what they like
                     found.setdefault(job_id, []).append(_Attempt.of(job_id, about))
         return {job_id: sorted(attempts, key=lambda a: a.attempt) for job_id, attempts in found.items()}
+
+    def _again(self, attempt: _Attempt) -> _Attempt:
+        """How one attempt stands by now, without asking for all the others; as before where Ray does not know."""
+        answer = self._ask("GET", f"/api/jobs/{quote(attempt.submission_id)}")
+        try:
+            return _Attempt.of(attempt.status.job_id, answer.json()) if answer.is_success else attempt
+        except (KeyError, TypeError, ValueError):
+            return attempt
 
     def _output(self, attempt: _Attempt) -> str:
         """The output without what Ray itself puts before it."""

@@ -123,11 +123,13 @@ class _NextAttempt(BaseHTTPRequestHandler):
     """A cluster on which the job's second attempt starts while the first one is being stopped."""
 
     asked: ClassVar[list[str]] = []
+    looked: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
-        self._answer(
-            [_about(1, "STOPPED" if self.asked else "RUNNING"), *([_about(2, "RUNNING")] if self.asked else [])]
-        )
+        self.looked.append(self.path)
+        first = _about(1, "STOPPED" if self.asked else "RUNNING")
+        every = [first, *([_about(2, "RUNNING")] if self.asked else [])]
+        self._answer(every if self.path == "/api/jobs/" else first)
 
     def do_POST(self) -> None:
         self.asked.append(self.path)
@@ -154,6 +156,7 @@ def test_stop_ends_the_attempt_that_it_found_and_none_that_follows() -> None:
         server.shutdown()
     assert (stopped.attempt, stopped.state) == (1, JobState.STOPPED)
     assert _NextAttempt.asked == ["/api/jobs/job.1/stop"]
+    assert _NextAttempt.looked == ["/api/jobs/", "/api/jobs/job.1"], "all jobs that Ray has ever had are asked for once"
 
 
 class _OddJobs(BaseHTTPRequestHandler):
