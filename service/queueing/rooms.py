@@ -155,8 +155,15 @@ class Rooms:
     def share(self, user: str) -> float:
         """The part of the cluster that a user has been given, by what is scarcest of it: from 0 to 1."""
         used = self.users[user].used
-        parts = [used.get("cpus", 0.0) / self.capacity.cpus] if self.capacity.cpus else []
-        parts += [used.get("gpus", 0.0) / self.capacity.gpus] if self.capacity.gpus else []
+        return self._part(used.get("cpus", 0.0), used.get("gpus", 0.0))
+
+    def part(self, wanted: Demand) -> float:
+        """The part of the cluster that one trial takes, as in `share`."""
+        return self._part(wanted.cpu, wanted.gpu)
+
+    def _part(self, cpus: float, gpus: float) -> float:
+        parts = [cpus / self.capacity.cpus] if self.capacity.cpus else []
+        parts += [gpus / self.capacity.gpus] if self.capacity.gpus else []
         return max(parts, default=math.inf)
 
 
