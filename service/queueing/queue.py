@@ -207,7 +207,7 @@ class _Sharing:
         if not patient:
             return {}
         first = min(patient, key=lambda s: (s.queued_at, s.id))
-        why = f"{first.id} came before it and needs more than is free; places are kept back until it fits"
+        why = "a larger sweep came before it and needs more than is free; places are kept back for it"
         return {s.id: why for s in waiting if (s.queued_at, s.id) > (first.queued_at, first.id) and s not in patient}
 
     def _score(self, sweep: SweepRecord, left: int) -> float:

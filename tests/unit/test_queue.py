@@ -152,7 +152,9 @@ class TestPlainCases:
         small = [running("a"), sweep("b"), sweep("cc")]
         held = plan(large, *small)
         assert held.place == ()
-        assert "large came before it" in held.waits["b"].reason
+        assert held.waits["b"].reason.startswith("a larger sweep came before it"), (
+            "which one may be none of ann's concern"
+        )
         assert held.grants == {"a": 8}, "nothing is idle meanwhile"
         assert plan(replace(large, queued_at=NOW - 1), *small).place == ("b", "cc")
         assert plan(large, *small[1:]).place == ("large",)
