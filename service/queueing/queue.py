@@ -147,7 +147,7 @@ class _Sharing:
 
     def _keep_places(self, running: Iterable[SweepRecord]) -> None:
         """Nobody loses a place to one of the same priority, nor because the cluster has shrunk; but by a quota."""
-        is_outranked = bool(self.grants)
+        is_outranked = bool(self.grants) and self.rooms.capacity.may_cost_places
         for sweep in sorted(running, key=lambda s: (s.started_at or s.queued_at, s.id)):
             if sweep.id in self.grants:
                 continue

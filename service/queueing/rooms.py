@@ -11,6 +11,7 @@ from cluster.backend import Capacity as Seen
 from service.records import Quota, SweepRecord
 
 _TINY: Final = 1e-9
+SETTLED_S: Final = 60.0  # a cluster that has become smaller has to look the same for so long
 Quotas = Mapping[tuple[str, str], Quota]  # by ("user" or "project", name); "*" stands for each without one of its own
 
 
@@ -19,7 +20,8 @@ class Capacity:
     """What the cluster has in all, busy or not. `sweeps` is the most drivers at once; None is no limit.
 
     `nodes` are (CPUs, GPUs) of each node, on one of which a trial has to fit; empty where that is not known.
-    `driver_cpus` is what each sweep's driver takes from the cluster beside its trials.
+    `driver_cpus` is what each sweep's driver takes from the cluster beside its trials. One that is not `is_settled` has
+    just become smaller, perhaps only for as long as its nodes take to come back.
     """
 
     cpus: float
@@ -27,11 +29,17 @@ class Capacity:
     sweeps: int | None = None
     nodes: tuple[tuple[float, float], ...] = ()
     driver_cpus: float = 0.0
+    is_settled: bool = True
 
     @classmethod
     def of(cls, seen: Seen, driver_cpus: float = 0.0) -> Capacity:
         """What a backend says that it has."""
         return cls(seen.cpus, seen.gpus, nodes=seen.of_nodes, driver_cpus=driver_cpus)
+
+    @property
+    def may_cost_places(self) -> bool:
+        """Whether a sweep may lose its place because this is too small for all of them: not where there is nothing."""
+        return self.is_settled and (self.cpus > 0 or self.gpus > 0)
 
     def lack_of_a_node(self, wanted: Demand) -> str | None:
         """Why no node can ever hold a trial, although the cluster has enough in all; None where one can."""
@@ -42,6 +50,29 @@ class Capacity:
         needs = " and ".join(_count(need, unit) for need, unit in ((wanted.cpu, "CPU"), (wanted.gpu, "GPU")) if need)
         has = f"{_count(cpus, 'CPU')} and {_count(gpus, 'GPU')}"
         return f"one of its trials needs {needs} on one node, and the largest node of the cluster has {has}"
+
+
+class Settling:
+    """Tells a cluster that is smaller for good from one that has lost its nodes for a moment, as at a restart.
+
+    It remembers what one controller has seen, and no more depends on that than how soon places are taken away.
+    """
+
+    def __init__(self) -> None:
+        self._settled: Capacity | None = None  # what there was when it had last settled
+        self._last: Capacity | None = None
+        self._since = 0.0
+
+    def judge(self, seen: Capacity, now: float) -> Capacity:
+        """`seen`, and whether it is settled: not smaller than before, or the same for SETTLED_S."""
+        if self._last is None or (seen.cpus, seen.gpus) != (self._last.cpus, self._last.gpus):
+            self._last, self._since = seen, now
+        before = self._settled or seen
+        has_shrunk = seen.cpus < before.cpus or seen.gpus < before.gpus
+        if has_shrunk and now - self._since < SETTLED_S:
+            return replace(seen, is_settled=False)
+        self._settled = seen
+        return seen
 
 
 @dataclass(frozen=True, slots=True)

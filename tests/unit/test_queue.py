@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.queueing.queue import PATIENCE_S, Capacity, Plan, Usage, allot, demand
-from service.queueing.rooms import quota_of
+from service.queueing.rooms import Settling, quota_of
 from service.records import Quota, State, SweepRecord, Wish
 
 NOW = 1000.0
@@ -98,6 +98,24 @@ class TestPlainCases:
 
     def test_a_shrunken_cluster_ends_no_sweep(self) -> None:
         assert plan(running("a"), running("b"), capacity=Capacity(1)).preempt == {}
+
+    def test_nodes_that_are_away_for_a_moment_cost_nobody_a_place(self) -> None:
+        low, high = running("a", concurrency=4), replace(running("b", "bob", concurrency=4), priority=1)
+        assert plan(low, high, capacity=Capacity(0)).preempt == {}
+        assert plan(low, high, capacity=Capacity(1, is_settled=False)).preempt == {}
+        assert list(plan(low, high, capacity=Capacity(1)).preempt) == ["a"]
+        waiting = sweep("b", "bob", priority=1)
+        assert plan(low, waiting, capacity=Capacity(1, is_settled=False)).place == (), "there is no room"
+
+    def test_a_cluster_is_settled_once_it_stays_as_small_as_it_is(self) -> None:
+        settling = Settling()
+        story = [
+            (0, 8, True), (1, 10, True), (2, 2, False), (50, 4, False), (109, 4, False), (110, 4, True),
+            (111, 2, False), (112, 4, True), (113, 0, False), (114, 9, True), (115, 8, False), (175, 8, True),
+        ]  # fmt: skip
+        for now, cpus, is_settled in story:
+            judged = settling.judge(Capacity(float(cpus)), float(now))
+            assert (judged.cpus, judged.is_settled) == (cpus, is_settled), now
 
     def test_quotas_bar_place_and_say_so(self) -> None:
         quotas = {
