@@ -7,7 +7,7 @@ of late, and to that user's sweep with the fewest, the one that has waited longe
 trial that does not divide evenly stays with whoever has it until the recent use of others is clearly less, so that it
 goes round every few hours and not with every pass. So whatever
 is free goes to somebody who can use it, within quotas; except that a sweep which has waited long for a place larger
-than what is ever free holds back the places of those that came after it.
+than what is ever free holds back the places of those that came after it, for a few hours of each day.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ __all__ = ["Capacity", "Demand", "Plan", "Quotas", "Usage", "Wait", "allot", "de
 RECENT_WEIGHT: Final = 0.5  # of a user's part of all recent use, beside its part of the cluster now
 AHEAD_HOURS: Final = 1.0  # who is ahead by less recent use, in trial-hours, keeps an odd trial;
 AHEAD: Final = 0.002  # or by less as a part of everybody's
-PATIENCE_S: Final = (
-    900.0  # after so long without a place, later ones are held back where the cluster is too full for it
-)
+PATIENCE_S: Final = 900.0  # who has no place for so long, as the cluster is too full for it, holds back later ones,
+HOLD_S: Final = 4 * 3600.0  # but only for so long of each day: others are to get on, too
+DAY_S: Final = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +197,10 @@ class _Sharing:
         return self.rooms.lack(sweep, wanted, 0 if trials else 1)
 
     def _held_back(self, waiting: Sequence[SweepRecord]) -> dict[str, str]:
-        """Those that came after one that has long waited for more than is free beside the places that are taken."""
+        """Those that came after one that has long waited for more than is free beside the places that are taken.
+
+        Only the first of those that wait so long has it in its hands: many do not keep the cluster idle in turns.
+        """
         patient = [
             s for s in waiting
             if self.now - s.queued_at > PATIENCE_S
@@ -207,6 +210,8 @@ class _Sharing:
         if not patient:
             return {}
         first = min(patient, key=lambda s: (s.queued_at, s.id))
+        if (self.now - first.queued_at - PATIENCE_S) % DAY_S > HOLD_S:
+            return {}
         why = "a larger sweep came before it and needs more than is free; places are kept back for it"
         return {s.id: why for s in waiting if (s.queued_at, s.id) > (first.queued_at, first.id) and s not in patient}
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.queueing.queue import PATIENCE_S, Capacity, Plan, Usage, allot, demand
+from service.queueing.queue import DAY_S, HOLD_S, PATIENCE_S, Capacity, Plan, Usage, allot, demand
 from service.queueing.rooms import Settling, quota_of
 from service.records import Quota, State, SweepRecord, Wish
 
@@ -176,6 +176,15 @@ class TestPlainCases:
         assert held.grants == {"a": 8}, "nothing is idle meanwhile"
         assert plan(replace(large, queued_at=NOW - 1), *small).place == ("b", "cc")
         assert plan(large, *small[1:]).place == ("large",)
+
+    def test_places_are_held_back_for_some_hours_of_a_day_and_by_one_sweep(self) -> None:
+        large = replace(sweep("large", "bob", cpu=8), queued_at=NOW - PATIENCE_S - HOLD_S + 1)
+        small = [replace(running("a", most=2), queued_at=NOW - DAY_S), replace(sweep("b"), queued_at=NOW - 1)]
+        assert plan(large, *small).place == ()
+        late = replace(large, queued_at=large.queued_at - 2)
+        assert plan(late, *small).place == ("b",)
+        assert plan(late, replace(late, id="next", queued_at=NOW - 2 * PATIENCE_S), *small).place == ("b",)
+        assert plan(replace(late, queued_at=late.queued_at - DAY_S + HOLD_S), *small).place == (), "another day"
 
     def test_positions_follow_priority_then_turn(self) -> None:
         waits = plan(*(running("r" * n) for n in range(1, 9)), sweep("a"), sweep("bb"), sweep("z", priority=-1)).waits
