@@ -30,6 +30,7 @@ from cluster.backend import (
     JobState,
     JobStatus,
     LogChunk,
+    Node,
     PlaceLostError,
     UnknownJobError,
 )
@@ -154,8 +155,8 @@ class RayJobsBackend:
             msg = f"the Ray at {self._url} does not know its nodes"
             raise PlaceLostError(msg) from error
         totals = [node["resources_total"] for node in nodes if node["state"] == "ALIVE"]
-        each = tuple((float(total.get("CPU", 0.0)), float(total.get("GPU", 0.0))) for total in totals)
-        return Capacity(sum(cpus for cpus, _ in each), sum(gpus for _, gpus in each), len(each), each)
+        each = tuple(Node(*(float(total.get(name, 0.0)) for name in ("CPU", "GPU", "memory"))) for total in totals)
+        return Capacity(sum(node.cpus for node in each), sum(node.gpus for node in each), len(each), each)
 
     def _check(self, request: JobRequest) -> None:
         if not _ID.fullmatch(request.job_id):

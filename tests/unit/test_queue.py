@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cluster.backend import Node
 from service.queueing.queue import DAY_S, HOLD_S, PATIENCE_S, Capacity, Plan, Usage, allot, demand
 from service.queueing.rooms import Settling, quota_of
 from service.records import Quota, State, SweepRecord, Wish
@@ -141,7 +142,7 @@ class TestPlainCases:
         assert shared.waits["large"].reason == "one of its trials needs 4 GPUs, and the cluster has 2 in all"
 
     def test_a_trial_has_to_fit_on_one_node(self) -> None:
-        four = Capacity(32, 4, nodes=((8.0, 1.0),) * 4)
+        four = Capacity(32, 4, nodes=(Node(8.0, 1.0),) * 4)
         large = replace(sweep("large", gpu=4), queued_at=NOW - 10 * PATIENCE_S)
         shared = plan(large, sweep("b", "bob"), capacity=four)
         assert shared.place == ("b",)
@@ -150,9 +151,28 @@ class TestPlainCases:
             "1 GPU"
         )
         assert plan(sweep("a", gpu=1), capacity=four).grants == {"a": 4}
-        mixed = Capacity(40, 4, nodes=((32.0, 0.0), (8.0, 4.0)))
+        mixed = Capacity(40, 4, nodes=(Node(32.0, 0.0), Node(8.0, 4.0)))
         assert "on one node" in plan(sweep("a", cpu=16, gpu=1), capacity=mixed).waits["a"].reason
         assert plan(sweep("a", cpu=8, gpu=4), capacity=mixed).grants == {"a": 1}
+
+    def test_memory_limits_what_fits_too(self) -> None:
+        four = Capacity(32, nodes=(Node(8.0, 0.0, 8.0 * 2**30),) * 4)
+
+        def needing(memory: str) -> SweepRecord:
+            return replace(sweep("a"), spec={"resources": {"cpu": 1, "memory": memory}})
+
+        assert plan(needing("16GiB"), capacity=four).waits["a"].reason == (
+            "one of its trials needs 1 CPU and 16 GiB of memory on one node, and the largest node of the cluster has "
+            "8 CPUs and 8 GiB of memory"
+        )
+        assert plan(needing("4GiB"), capacity=four).grants == {"a": 8}
+        both = plan(replace(running("b", "bob"), spec=needing("8GiB").spec), needing("8GiB"), capacity=four)
+        assert both.grants == {"a": 2, "b": 2}
+        urgent = replace(running("b", "bob", concurrency=4), spec=needing("8GiB").spec, priority=1)
+        assert plan(urgent, needing("512MiB"), capacity=four).waits["a"].reason == (
+            "one of its trials needs 0.5 GiB of memory, and of the 32 GiB of the cluster 0 GiB are left"
+        )
+        assert plan(needing("16GiB"), capacity=Capacity(32)).grants == {"a": 32}, "nobody knows what its nodes have"
 
     def test_what_drivers_reserve_is_not_for_trials(self) -> None:
         reserved = Capacity(8, driver_cpus=1)
