@@ -3,11 +3,11 @@
 A higher priority comes first, strictly: it is given all it can use, and may take the place of a lower one, which then
 pauses its trials at their next checkpoint and waits for its turn. Within one priority nobody loses a place, but those
 who have one shrink to make room: trials go one by one to the user with the least, counting what runs and what was used
-of late, and to that user's sweep with the fewest, the one that has waited longest among those with none. The odd
-trial that does not divide evenly stays with whoever has it until the recent use of others is clearly less, so that it
-goes round every few hours and not with every pass. So whatever
-is free goes to somebody who can use it, within quotas; except that a sweep which has waited long for a place larger
-than what is ever free holds back the places of those that came after it, for a few hours of each day.
+of late, and to that user's sweep with the fewest, the one that has waited longest among those with none. The odd trial
+that does not divide evenly stays with whoever has it until the others have used clearly less of late, so that it goes
+round every few hours and not with every pass. Whatever is free goes to somebody who can use it, within quotas; except
+that a sweep which has waited long for a place larger than what is ever free holds back the places of those that came
+after it, for a few hours of each day.
 """
 
 from __future__ import annotations
