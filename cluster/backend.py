@@ -5,10 +5,11 @@ A backend file `cluster/<name>.py` defines `build(location) -> Backend`. Names t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class JobError(Exception):
@@ -62,14 +63,22 @@ class JobRequest:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
+class Node(NamedTuple):
+    """What one machine of a place has for jobs."""
+
+    cpus: float
+    gpus: float
+    memory_bytes: float = math.inf
+
+
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What a place has for all its jobs together, used or not; and (CPUs, GPUs) of each of its nodes, where known."""
+    """What a place has for all its jobs together, used or not; and each of its nodes, where they are known."""
 
     cpus: float
     gpus: float
     nodes: int
-    of_nodes: tuple[tuple[float, float], ...] = ()
+    of_nodes: tuple[Node, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

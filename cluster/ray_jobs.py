@@ -30,6 +30,7 @@ from cluster.backend import (
     JobState,
     JobStatus,
     LogChunk,
+    Node,
     PlaceLostError,
     UnknownJobError,
 )
@@ -159,8 +160,8 @@ class RayJobsBackend:
         if not totals:  # its head is there before its nodes are: to share out nothing would take everybody's place
             msg = f"the Ray at {self._url} has no node that is alive"
             raise PlaceLostError(msg)
-        each = tuple((float(total.get("CPU", 0.0)), float(total.get("GPU", 0.0))) for total in totals)
-        return Capacity(sum(cpus for cpus, _ in each), sum(gpus for _, gpus in each), len(each), each)
+        each = tuple(Node(*(float(total.get(name, 0.0)) for name in ("CPU", "GPU", "memory"))) for total in totals)
+        return Capacity(sum(node.cpus for node in each), sum(node.gpus for node in each), len(each), each)
 
     def _check(self, request: JobRequest) -> None:
         if not _ID.fullmatch(request.job_id):

@@ -38,6 +38,7 @@ from service.queueing.lifecycle import (
     Unrunnable,
 )
 from service.queueing.queue import Capacity, allot
+from service.queueing.rooms import Settling
 from service.records import State, SweepRecord
 from service.store import Store
 from service.store.database import StoreUnavailableError
@@ -64,6 +65,7 @@ class Controller:
         self._endings = Endings(placement)
         self._odd = OnceLog(log)
         self._delays: dict[str, tuple[int, float]] = {}  # by sweep: how often in a row, and until when on our own clock
+        self._settling = Settling()
         self._wake = threading.Event()
         self._tidy_at = 0.0
         self._now = 0.0  # by the database's clock, at the beginning of the pass
@@ -147,7 +149,8 @@ class Controller:
             self._act(sweeps, sweep, event)
 
     def _allot(self, sweeps: dict[str, SweepRecord]) -> None:
-        capacity = Capacity.of(self.placement.backend.capacity(), self.placement.ground.driver_cpus)
+        seen = Capacity.of(self.placement.backend.capacity(), self.placement.ground.driver_cpus)
+        capacity = self._settling.judge(seen, self._now)
         plan = allot(list(sweeps.values()), capacity, self.store.quotas(), self.store.usage(), self._now)
         for sweep_id, reason in plan.preempt.items():
             self._act(sweeps, sweeps[sweep_id], Preempted(reason))

@@ -83,6 +83,8 @@ CANCEL_WAIT_S: Final = 30.0
 MAX_FAILURES: Final = 6  # drivers lost one after the other, none of which brought the sweep forward
 FIRST_BACKOFF_S: Final = 5.0
 MOST_BACKOFF_S: Final = 300.0
+MOST_TRIALS: Final = 256  # that a driver runs at once where its sweep sets no limit
+SPARE_HOURS: Final = 1.0  # of training beyond what the clock allows, as clocks differ
 _FLEETING: Final = frozenset({"at", "elapsed_s", "eta_s"})  # of a progress that says nothing new
 
 
@@ -224,7 +226,8 @@ def _job_seen(sweep: SweepRecord, event: JobSeen, now: float) -> SweepRecord:
         return sweep  # an earlier driver's, from which the present one has taken over
     if event.attempt > sweep.attempt:  # the records were restored from before it was started
         sweep = replace(sweep, attempt=event.attempt)
-    sweep = _noted(sweep, event.progress, event.trial_hours)
+    hours = None if event.trial_hours is None else min(event.trial_hours, _possible_hours(sweep, now))
+    sweep = _noted(sweep, event.progress, hours)
     if event.state.is_over:
         return _driver_gone(sweep, event.message, now) if sweep.state.is_placed else sweep
     if sweep.state is State.STARTING and event.state is JobState.RUNNING:
@@ -265,6 +268,13 @@ def _unrunnable(sweep: SweepRecord, event: Unrunnable, now: float) -> SweepRecor
     if sweep.state not in (State.QUEUED, State.STARTING):
         return sweep
     return _ended(replace(sweep, reason=event.message), State.FAILED, now)
+
+
+def _possible_hours(sweep: SweepRecord, now: float) -> float:
+    """The most that the sweep can have trained; more, claimed by a job, would end what all of its project may use."""
+    began = sweep.created_at if sweep.started_at is None else sweep.started_at
+    at_once = sweep.spec.get("budget", {}).get("max_concurrent_trials") or MOST_TRIALS
+    return SPARE_HOURS + int(at_once) * max(0.0, now - began) / 3600
 
 
 def _noted(sweep: SweepRecord, progress: Mapping[str, Any] | None, hours: float | None) -> SweepRecord:

@@ -3,14 +3,17 @@
 A higher priority comes first, strictly: it is given all it can use, and may take the place of a lower one, which then
 pauses its trials at their next checkpoint and waits for its turn. Within one priority nobody loses a place, but those
 who have one shrink to make room: trials go one by one to the user with the least, counting what runs and what was used
-of late, and to that user's sweep with the fewest, the one that has waited longest among those with none. So whatever
-is free goes to somebody who can use it, within quotas; except that a sweep which has waited long for a place larger
-than what is ever free holds back the places of those that came after it.
+of late, and to that user's sweep with the fewest, the one that has waited longest among those with none. The odd trial
+that does not divide evenly stays with whoever has it until the others have used clearly less of late, so that it goes
+round every few hours and not with every pass. Whatever is free goes to somebody who can use it, within quotas; except
+that a sweep which has waited long for a place larger than what is ever free holds back the places of those that came
+after it, for a few hours of each day.
 """
 
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -20,9 +23,11 @@ from service.records import State, SweepRecord, Wish
 
 __all__ = ["Capacity", "Demand", "Plan", "Quotas", "Usage", "Wait", "allot", "demand"]
 RECENT_WEIGHT: Final = 0.5  # of a user's part of all recent use, beside its part of the cluster now
-PATIENCE_S: Final = (
-    900.0  # after so long without a place, later ones are held back where the cluster is too full for it
-)
+AHEAD_HOURS: Final = 1.0  # who is ahead by less recent use, in trial-hours, keeps an odd trial;
+AHEAD: Final = 0.002  # or by less as a part of everybody's
+PATIENCE_S: Final = 900.0  # who has no place for so long, as the cluster is too full for it, holds back later ones,
+HOLD_S: Final = 4 * 3600.0  # but only for so long of each day: others are to get on, too
+DAY_S: Final = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +126,7 @@ class _Sharing:
     def __init__(self, rooms: Rooms, usage: Usage, now: float) -> None:
         self.rooms, self.now = rooms, now
         whole = sum(usage.recent.values()) or 1.0
+        self.ahead = max(AHEAD_HOURS / whole, AHEAD)
         self.recent = {user: RECENT_WEIGHT * hours / whole for user, hours in usage.recent.items()}
         self.grants: dict[str, int] = {}
         self.preempts: dict[str, str] = {}
@@ -141,7 +147,7 @@ class _Sharing:
 
     def _keep_places(self, running: Iterable[SweepRecord]) -> None:
         """Nobody loses a place to one of the same priority, nor because the cluster has shrunk; but by a quota."""
-        is_outranked = bool(self.grants)
+        is_outranked = bool(self.grants) and self.rooms.capacity.may_cost_places
         for sweep in sorted(running, key=lambda s: (s.started_at or s.queued_at, s.id)):
             if sweep.id in self.grants:
                 continue
@@ -159,21 +165,25 @@ class _Sharing:
         self.rooms.take(sweep, demand(sweep), 1, 0 if before else 1)
         self.grants[sweep.id] = before + 1
 
-    def _fill(self, placed: Iterable[SweepRecord], waiting: Sequence[SweepRecord]) -> None:
+    def _fill(self, placed: Sequence[SweepRecord], waiting: Sequence[SweepRecord]) -> None:
         """Trial by trial, to whoever has least; a sweep that once gets none gets none later, as room only shrinks."""
         held_back = self._held_back(waiting)
+        left = _held(placed)  # of what each user has now: trials not given again yet
+        for sweep in placed:
+            left[sweep.owner] -= self.grants[sweep.id]
         wanting: dict[str, list[tuple[int, float, str, SweepRecord]]] = {}
         for sweep in [*placed, *waiting]:
             entry = (self.grants.get(sweep.id, 0), sweep.queued_at, sweep.id, sweep)
             heapq.heappush(wanting.setdefault(sweep.owner, []), entry)
         while wanting:
-            user = min(wanting, key=lambda name: (self._score(name), wanting[name][0][:3]))
+            user = min(wanting, key=lambda name: (self._score(wanting[name][0][3], left[name]), wanting[name][0][:3]))
             trials, queued_at, sweep_id, sweep = heapq.heappop(wanting[user])
             lack = held_back.get(sweep_id) or self._lack(sweep, trials)
             if not trials:
                 self.turns.append(sweep_id)
             if lack is None:
                 self._give(sweep)
+                left[user] -= 1
                 heapq.heappush(wanting[user], (trials + 1, queued_at, sweep_id, sweep))
             elif not trials:
                 self.lacks[sweep_id] = lack
@@ -187,7 +197,10 @@ class _Sharing:
         return self.rooms.lack(sweep, wanted, 0 if trials else 1)
 
     def _held_back(self, waiting: Sequence[SweepRecord]) -> dict[str, str]:
-        """Those that came after one that has long waited for more than is free beside the places that are taken."""
+        """Those that came after one that has long waited for more than is free beside the places that are taken.
+
+        Only the first of those that wait so long has it in its hands: many do not keep the cluster idle in turns.
+        """
         patient = [
             s for s in waiting
             if self.now - s.queued_at > PATIENCE_S
@@ -197,8 +210,24 @@ class _Sharing:
         if not patient:
             return {}
         first = min(patient, key=lambda s: (s.queued_at, s.id))
-        why = f"{first.id} came before it and needs more than is free; places are kept back until it fits"
+        if (self.now - first.queued_at - PATIENCE_S) % DAY_S > HOLD_S:
+            return {}
+        why = "a larger sweep came before it and needs more than is free; places are kept back for it"
         return {s.id: why for s in waiting if (s.queued_at, s.id) > (first.queued_at, first.id) and s not in patient}
 
-    def _score(self, user: str) -> float:
-        return self.rooms.share(user) + self.recent.get(user, 0.0)
+    def _score(self, sweep: SweepRecord, left: int) -> float:
+        """What the sweep's owner has; a little less where the next trial is the last of those that it has anyway.
+
+        Less by no more than half a trial counts: two trials that one has more than another are no odd one.
+        """
+        kept = RECENT_WEIGHT * min(self.ahead, self.rooms.part(demand(sweep))) if left == 1 else 0.0
+        return self.rooms.share(sweep.owner) + self.recent.get(sweep.owner, 0.0) - kept
+
+
+def _held(placed: Iterable[SweepRecord]) -> Counter[str]:
+    """How many trials each user has been granted, of those that its sweeps can still use."""
+    held: Counter[str] = Counter()
+    for sweep in placed:
+        most = demand(sweep).most
+        held[sweep.owner] += sweep.concurrency if most is None else min(sweep.concurrency, most)
+    return held

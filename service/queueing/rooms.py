@@ -8,9 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from cluster.backend import Capacity as Seen
+from cluster.backend import Node
 from service.records import Quota, SweepRecord
+from service.spec import quantities
 
 _TINY: Final = 1e-9
+SETTLED_S: Final = 60.0  # a cluster that has become smaller has to look the same for so long
 Quotas = Mapping[tuple[str, str], Quota]  # by ("user" or "project", name); "*" stands for each without one of its own
 
 
@@ -18,30 +21,67 @@ Quotas = Mapping[tuple[str, str], Quota]  # by ("user" or "project", name); "*" 
 class Capacity:
     """What the cluster has in all, busy or not. `sweeps` is the most drivers at once; None is no limit.
 
-    `nodes` are (CPUs, GPUs) of each node, on one of which a trial has to fit; empty where that is not known.
-    `driver_cpus` is what each sweep's driver takes from the cluster beside its trials.
+    A trial has to fit on one of the `nodes`, which are empty where they are not known.
+    `driver_cpus` is what each sweep's driver takes from the cluster beside its trials. One that is not `is_settled` has
+    just become smaller, perhaps only for as long as its nodes take to come back.
     """
 
     cpus: float
     gpus: float = 0.0
     sweeps: int | None = None
-    nodes: tuple[tuple[float, float], ...] = ()
+    nodes: tuple[Node, ...] = ()
     driver_cpus: float = 0.0
+    is_settled: bool = True
 
     @classmethod
     def of(cls, seen: Seen, driver_cpus: float = 0.0) -> Capacity:
         """What a backend says that it has."""
         return cls(seen.cpus, seen.gpus, nodes=seen.of_nodes, driver_cpus=driver_cpus)
 
+    @property
+    def memory_bytes(self) -> float | None:
+        """What all nodes have together, where they are known."""
+        return sum(node.memory_bytes for node in self.nodes) if self.nodes else None
+
+    @property
+    def may_cost_places(self) -> bool:
+        """Whether a sweep may lose its place because this is too small for all of them: not where there is nothing."""
+        return self.is_settled and (self.cpus > 0 or self.gpus > 0)
+
     def lack_of_a_node(self, wanted: Demand) -> str | None:
         """Why no node can ever hold a trial, although the cluster has enough in all; None where one can."""
-        fits = (cpus + _TINY >= wanted.cpu and gpus + _TINY >= wanted.gpu for cpus, gpus in self.nodes)
-        if not self.nodes or any(fits):
+        if not self.nodes or any(wanted.fits(node) for node in self.nodes):
             return None
-        cpus, gpus = max(self.nodes, key=lambda node: (node[1], node[0]) if wanted.gpu else node)
-        needs = " and ".join(_count(need, unit) for need, unit in ((wanted.cpu, "CPU"), (wanted.gpu, "GPU")) if need)
-        has = f"{_count(cpus, 'CPU')} and {_count(gpus, 'GPU')}"
-        return f"one of its trials needs {needs} on one node, and the largest node of the cluster has {has}"
+        needs = {name: need for name, need in wanted.needs.items() if need}
+        scarce = [name for name in needs if max(getattr(node, name) for node in self.nodes) + _TINY < needs[name]]
+        order = [*scarce, *(["gpus"] if wanted.gpu else []), "cpus"]
+        largest = max(self.nodes, key=lambda node: [getattr(node, name) for name in order])
+        asked = " and ".join(_amount(name, need) for name, need in needs.items())
+        has = " and ".join(_amount(name, getattr(largest, name)) for name in needs)
+        return f"one of its trials needs {asked} on one node, and the largest node of the cluster has {has}"
+
+
+class Settling:
+    """Tells a cluster that is smaller for good from one that has lost its nodes for a moment, as at a restart.
+
+    It remembers what one controller has seen, and no more depends on that than how soon places are taken away.
+    """
+
+    def __init__(self) -> None:
+        self._settled: Capacity | None = None  # what there was when it had last settled
+        self._last: Capacity | None = None
+        self._since = 0.0
+
+    def judge(self, seen: Capacity, now: float) -> Capacity:
+        """`seen`, and whether it is settled: not smaller than before, or the same for SETTLED_S."""
+        if self._last is None or (seen.cpus, seen.gpus) != (self._last.cpus, self._last.gpus):
+            self._last, self._since = seen, now
+        before = self._settled or seen
+        has_shrunk = seen.cpus < before.cpus or seen.gpus < before.gpus
+        if has_shrunk and now - self._since < SETTLED_S:
+            return replace(seen, is_settled=False)
+        self._settled = seen
+        return seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +91,16 @@ class Demand:
     cpu: float
     gpu: float
     most: int | None
+    memory_bytes: float = 0.0
+
+    @property
+    def needs(self) -> dict[str, float]:
+        """What one trial takes, by the names that nodes and quotas have for it."""
+        return {"cpus": self.cpu, "gpus": self.gpu, "memory_bytes": self.memory_bytes}
+
+    def fits(self, node: Node) -> bool:
+        """Whether a node that does nothing else can hold one trial."""
+        return all(getattr(node, name) + _TINY >= need for name, need in self.needs.items())
 
 
 def demand(sweep: SweepRecord) -> Demand:
@@ -64,7 +114,8 @@ def demand(sweep: SweepRecord) -> Demand:
     if 0 < gpu < 1:
         gpu = 1 / int(1 / gpu + _TINY)
     limits = [limit for limit in (budget.get("max_concurrent_trials"), _left(sweep)) if limit is not None]
-    return Demand(cpu if cpu or gpu else 1.0, gpu, max(1, min(limits)) if limits else None)
+    memory = quantities.size_bytes(resources["memory"]) if resources.get("memory") else 0
+    return Demand(cpu if cpu or gpu else 1.0, gpu, max(1, min(limits)) if limits else None, float(memory))
 
 
 def _left(sweep: SweepRecord) -> int | None:
@@ -79,6 +130,13 @@ def _left(sweep: SweepRecord) -> int | None:
     return max(0, int(total) - ended) * fits + finals
 
 
+@dataclass(frozen=True, slots=True)
+class _Whole(Quota):
+    """The cluster as a limit; nobody's quota is about memory."""
+
+    memory_bytes: float | None = None
+
+
 @dataclass(slots=True)
 class Room:
     """One limit: `quota` is what there is in all, the rest what has been given out. `who` may have it, if anyone."""
@@ -89,15 +147,15 @@ class Room:
 
     def take(self, wanted: Demand, trials: int, sweeps: int) -> None:
         """Give out so many trials, to so many further sweeps; also where there is no room left."""
-        given = {"cpus": wanted.cpu * trials, "gpus": wanted.gpu * trials}
+        given = {name: need * trials for name, need in wanted.needs.items()}
         for name, amount in {**given, "concurrent_trials": trials, "running_sweeps": sweeps}.items():
             self.used[name] = self.used.get(name, 0.0) + amount
 
     def lack(self, wanted: Demand, sweeps: int) -> str | None:
         """Why one trial more, of so many further sweeps, does not fit; None where it does."""
-        needs = {"running_sweeps": sweeps, "concurrent_trials": 1, "cpus": wanted.cpu, "gpus": wanted.gpu}
+        needs = {"running_sweeps": sweeps, "concurrent_trials": 1, **wanted.needs}
         for name, need in needs.items():
-            has = getattr(self.quota, name)
+            has = getattr(self.quota, name, None)
             if has is not None and need and self.used.get(name, 0.0) + need > has + _TINY:
                 return self._say(name, need, has)
         return None
@@ -108,19 +166,19 @@ class Room:
             return f"{self.who or 'the cluster'} may run {_count(int(has), 'sweep')} at once, and does"
         if name == "concurrent_trials":
             return f"{self.who} may run {_count(int(has), 'trial')} at once, and does"
-        unit = name[:-1].upper()
         if need > has + _TINY:
-            whole = f"{self.who} may use {has:g} in all" if self.who else f"the cluster has {has:g} in all"
-            return f"one of its trials needs {_count(need, unit)}, and {whole}"
+            whole = f"{self.who} may use {_number(name, has)}" if self.who else f"the cluster has {_number(name, has)}"
+            return f"one of its trials needs {_amount(name, need)}, and {whole} in all"
         whole = f"that {self.who} may use" if self.who else "of the cluster"
-        return f"one of its trials needs {_count(need, unit)}, and of the {has:g} {whole} {left:g} are left"
+        rest = f"of the {_number(name, has)} {whole} {_number(name, left)} are left"
+        return f"one of its trials needs {_amount(name, need)}, and {rest}"
 
 
 class Rooms:
     """All limits at once. `cluster`, `users` and `projects` are filled as places are given out."""
 
     def __init__(self, capacity: Capacity, quotas: Quotas, sweeps: Sequence[SweepRecord]) -> None:
-        whole = Quota(running_sweeps=capacity.sweeps, cpus=capacity.cpus, gpus=capacity.gpus)
+        whole = _Whole(capacity.sweeps, None, capacity.cpus, capacity.gpus, None, capacity.memory_bytes)
         self.capacity, self.cluster = capacity, Room("", whole)
         self.users = {s.owner: Room(s.owner, quota_of(quotas, "user", s.owner)) for s in sweeps}
         self.projects = {
@@ -155,14 +213,30 @@ class Rooms:
     def share(self, user: str) -> float:
         """The part of the cluster that a user has been given, by what is scarcest of it: from 0 to 1."""
         used = self.users[user].used
-        parts = [used.get("cpus", 0.0) / self.capacity.cpus] if self.capacity.cpus else []
-        parts += [used.get("gpus", 0.0) / self.capacity.gpus] if self.capacity.gpus else []
+        return self._part(used.get("cpus", 0.0), used.get("gpus", 0.0))
+
+    def part(self, wanted: Demand) -> float:
+        """The part of the cluster that one trial takes, as in `share`."""
+        return self._part(wanted.cpu, wanted.gpu)
+
+    def _part(self, cpus: float, gpus: float) -> float:
+        parts = [cpus / self.capacity.cpus] if self.capacity.cpus else []
+        parts += [gpus / self.capacity.gpus] if self.capacity.gpus else []
         return max(parts, default=math.inf)
 
 
 def quota_of(quotas: Quotas, kind: str, name: str) -> Quota:
     """The quota of a user or project: its own, else the one of `*`, else none."""
     return quotas.get((kind, name)) or quotas.get((kind, "*")) or Quota()
+
+
+def _amount(name: str, number: float) -> str:
+    """So much of what is called `name` in `Demand.needs`, for people."""
+    return f"{_number(name, number)} of memory" if name == "memory_bytes" else _count(number, name[:-1].upper())
+
+
+def _number(name: str, number: float) -> str:
+    return f"{round(number / 2**30, 2):g} GiB" if name == "memory_bytes" else f"{number:g}"
 
 
 def _count(number: float, word: str) -> str:

@@ -215,12 +215,12 @@ class TestChanging:
     def test_use_is_counted_for_owner_and_project_and_outlives_the_sweep(self, store: Store) -> None:
         sweep_id = made(store)
         store.act(sweep_id, None, lifecycle.Placed(1), by="c")
-        for hours in (1.0, 1.0, 2.5, 2.0):
+        for hours in (0.25, 0.25, 0.75, 0.5):
             store.act(sweep_id, None, lifecycle.JobSeen(1, JobState.RUNNING, trial_hours=hours), by="c")
         store.forget_sweep(sweep_id)
         used = store.usage()
-        assert (used.users, used.projects) == ({"ann": 2.5}, {"default": 2.5})
-        assert 0 < used.recent["ann"] <= 2.5
+        assert (used.users, used.projects) == ({"ann": 0.75}, {"default": 0.75})
+        assert 0 < used.recent["ann"] <= 0.75
 
     def test_a_forgotten_sweep_leaves_only_its_end(self, store: Store) -> None:
         sweep_id = made(store)

@@ -206,6 +206,19 @@ def test_a_more_urgent_sweep_takes_the_place_which_comes_back_by_itself(world: W
     assert "preempted" in world.told(low)
 
 
+@pytest.mark.parametrize("left", [0.0, 1.0])
+def test_a_cluster_whose_nodes_are_away_for_a_moment_costs_no_place(world: World, left: float) -> None:
+    whole = world.cluster.cpus
+    low, high = world.submit(), world.submit("bob", priority=5, budget={"max_trials": 100, "max_concurrent_trials": 1})
+    world.passes(2)
+    world.cluster.cpus = left
+    world.passes(3)
+    assert [world[one].state for one in (low, high)] == [State.RUNNING, State.RUNNING]
+    world.cluster.cpus = whole
+    world.passes(1)
+    assert world[low].concurrency == whole - 1
+
+
 def test_quotas_hold(world: World) -> None:
     world.store.set_quota("user", "ada", Quota(running_sweeps=1))
     first, second, other = world.submit(), world.submit(), world.submit("bob")

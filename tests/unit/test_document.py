@@ -221,6 +221,9 @@ HOSTILE = {
 }  # fmt: skip
 
 
+MOST_S = 10.0  # each takes well under one; a text that blows up would take minutes, or all memory
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_texts_get_a_clear_error_at_once(name: str, tmp_path: Path) -> None:
     from service.spec.sweep_spec import parse_sweep
@@ -228,7 +231,7 @@ def test_hostile_texts_get_a_clear_error_at_once(name: str, tmp_path: Path) -> N
     started = time.process_time()
     with pytest.raises(SpecError) as caught:
         parse_sweep(HOSTILE[name], file="h.yaml", root=tmp_path)
-    assert time.process_time() - started < 1.0
+    assert time.process_time() - started < MOST_S
     assert len(str(caught.value.faults[0])) < 5_000
 
 

@@ -12,6 +12,7 @@ from service.queueing.lifecycle import (
     CANCEL_WAIT_S,
     MAX_FAILURES,
     PAUSE_WAIT_S,
+    SPARE_HOURS,
     Allow,
     Cancel,
     Delete,
@@ -37,6 +38,7 @@ from service.queueing.lifecycle import (
 )
 from service.queueing.news import news
 from service.records import State, SweepRecord, Wish
+from service.tuning.ray_session import MOST_SLOTS
 
 NEW = SweepRecord("s", "default", "ann", "s", {"budget": {"max_trials": 8}}, queued_at=1.0)
 DONE = {"state": "completed", "is_final": True, "reason": "max_trials", "trials": {"total": 8}, "epochs": 9}
@@ -227,3 +229,14 @@ def test_a_driver_that_counts_as_lost_is_looked_for_before_its_sweep_is_cancelle
         assert (unheard.state, unheard.concurrency, unheard.not_before) == (State.STOPPING, 1, None)
         assert after(JobLost(1), sweep=unheard).state is end
         assert due(after(seen(JobState.RUNNING), sweep=unheard)) == due(unheard)
+
+
+def test_a_sweep_has_not_trained_for_longer_than_it_can_have() -> None:
+    """What a job claims, in trial-hours, counts against all of its project."""
+    narrow = replace(RUNNING, spec={"budget": {"max_trials": 8, "max_concurrent_trials": 2}})
+    claim = JobSeen(1, JobState.RUNNING, trial_hours=1e6)
+    later = after(claim, sweep=narrow, now=11.0 + 3600)
+    assert later.trial_hours == 2 + SPARE_HOURS
+    assert after(claim, sweep=later, now=11.0 + 7200).trial_hours == 4 + SPARE_HOURS
+    assert after(claim, sweep=RUNNING, now=11.0 + 3600).trial_hours == MOST_SLOTS + SPARE_HOURS
+    assert after(replace(claim, trial_hours=1.5), sweep=narrow, now=11.0 + 3600).trial_hours == 1.5

@@ -5,41 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from random import Random
-from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.queueing.queue import PATIENCE_S, Capacity, Plan, Usage, allot, demand
-from service.queueing.rooms import quota_of
-from service.records import Quota, State, SweepRecord, Wish
-
-NOW = 1000.0
-EIGHT = Capacity(8.0)
-
-
-def sweep(
-    name: str,
-    owner: str = "ann",
-    *,
-    cpu: float = 1,
-    gpu: float = 0,
-    most: int | None = None,
-    **changes: Any,  # noqa: ANN401  # any field of a record
-) -> SweepRecord:
-    spec = {"resources": {"cpu": cpu, "gpu": gpu}, "budget": {} if most is None else {"max_concurrent_trials": most}}
-    return SweepRecord(name, "default", owner, name, spec, queued_at=NOW - 100 + len(name), **changes)
-
-
-def running(name: str, owner: str = "ann", *, concurrency: int = 1, most: int | None = None) -> SweepRecord:
-    waiting = sweep(name, owner, most=most)
-    return replace(waiting, state=State.RUNNING, concurrency=concurrency, started_at=NOW - 50)
-
-
-def plan(*sweeps: SweepRecord, capacity: Capacity = EIGHT, quotas: Mapping[tuple[str, str], Quota] | None = None,
-         usage: Usage | None = None) -> Plan:  # fmt: skip
-    return allot(sweeps, capacity, quotas or {}, usage or Usage(), NOW)
+from cluster.backend import Node
+from service.queueing.queue import DAY_S, HOLD_S, PATIENCE_S, Capacity, Usage, allot, demand
+from service.queueing.rooms import Settling, quota_of
+from service.records import Quota, State, SweepRecord
+from tests.queued import NOW, plan, running, sweep, world
 
 
 class TestPlainCases:
@@ -98,6 +72,24 @@ class TestPlainCases:
     def test_a_shrunken_cluster_ends_no_sweep(self) -> None:
         assert plan(running("a"), running("b"), capacity=Capacity(1)).preempt == {}
 
+    def test_nodes_that_are_away_for_a_moment_cost_nobody_a_place(self) -> None:
+        low, high = running("a", concurrency=4), replace(running("b", "bob", concurrency=4), priority=1)
+        assert plan(low, high, capacity=Capacity(0)).preempt == {}
+        assert plan(low, high, capacity=Capacity(1, is_settled=False)).preempt == {}
+        assert list(plan(low, high, capacity=Capacity(1)).preempt) == ["a"]
+        waiting = sweep("b", "bob", priority=1)
+        assert plan(low, waiting, capacity=Capacity(1, is_settled=False)).place == (), "there is no room"
+
+    def test_a_cluster_is_settled_once_it_stays_as_small_as_it_is(self) -> None:
+        settling = Settling()
+        story = [
+            (0, 8, True), (1, 10, True), (2, 2, False), (50, 4, False), (109, 4, False), (110, 4, True),
+            (111, 2, False), (112, 4, True), (113, 0, False), (114, 9, True), (115, 8, False), (175, 8, True),
+        ]  # fmt: skip
+        for now, cpus, is_settled in story:
+            judged = settling.judge(Capacity(float(cpus)), float(now))
+            assert (judged.cpus, judged.is_settled) == (cpus, is_settled), now
+
     def test_quotas_bar_place_and_say_so(self) -> None:
         quotas = {
             ("user", "*"): Quota(running_sweeps=1),
@@ -122,7 +114,7 @@ class TestPlainCases:
         assert shared.waits["large"].reason == "one of its trials needs 4 GPUs, and the cluster has 2 in all"
 
     def test_a_trial_has_to_fit_on_one_node(self) -> None:
-        four = Capacity(32, 4, nodes=((8.0, 1.0),) * 4)
+        four = Capacity(32, 4, nodes=(Node(8.0, 1.0),) * 4)
         large = replace(sweep("large", gpu=4), queued_at=NOW - 10 * PATIENCE_S)
         shared = plan(large, sweep("b", "bob"), capacity=four)
         assert shared.place == ("b",)
@@ -131,9 +123,28 @@ class TestPlainCases:
             "1 GPU"
         )
         assert plan(sweep("a", gpu=1), capacity=four).grants == {"a": 4}
-        mixed = Capacity(40, 4, nodes=((32.0, 0.0), (8.0, 4.0)))
+        mixed = Capacity(40, 4, nodes=(Node(32.0, 0.0), Node(8.0, 4.0)))
         assert "on one node" in plan(sweep("a", cpu=16, gpu=1), capacity=mixed).waits["a"].reason
         assert plan(sweep("a", cpu=8, gpu=4), capacity=mixed).grants == {"a": 1}
+
+    def test_memory_limits_what_fits_too(self) -> None:
+        four = Capacity(32, nodes=(Node(8.0, 0.0, 8.0 * 2**30),) * 4)
+
+        def needing(memory: str) -> SweepRecord:
+            return replace(sweep("a"), spec={"resources": {"cpu": 1, "memory": memory}})
+
+        assert plan(needing("16GiB"), capacity=four).waits["a"].reason == (
+            "one of its trials needs 1 CPU and 16 GiB of memory on one node, and the largest node of the cluster has "
+            "8 CPUs and 8 GiB of memory"
+        )
+        assert plan(needing("4GiB"), capacity=four).grants == {"a": 8}
+        both = plan(replace(running("b", "bob"), spec=needing("8GiB").spec), needing("8GiB"), capacity=four)
+        assert both.grants == {"a": 2, "b": 2}
+        urgent = replace(running("b", "bob", concurrency=4), spec=needing("8GiB").spec, priority=1)
+        assert plan(urgent, needing("512MiB"), capacity=four).waits["a"].reason == (
+            "one of its trials needs 0.5 GiB of memory, and of the 32 GiB of the cluster 0 GiB are left"
+        )
+        assert plan(needing("16GiB"), capacity=Capacity(32)).grants == {"a": 32}, "nobody knows what its nodes have"
 
     def test_what_drivers_reserve_is_not_for_trials(self) -> None:
         reserved = Capacity(8, driver_cpus=1)
@@ -151,10 +162,21 @@ class TestPlainCases:
         small = [running("a"), sweep("b"), sweep("cc")]
         held = plan(large, *small)
         assert held.place == ()
-        assert "large came before it" in held.waits["b"].reason
+        assert held.waits["b"].reason.startswith("a larger sweep came before it"), (
+            "which one may be none of ann's concern"
+        )
         assert held.grants == {"a": 8}, "nothing is idle meanwhile"
         assert plan(replace(large, queued_at=NOW - 1), *small).place == ("b", "cc")
         assert plan(large, *small[1:]).place == ("large",)
+
+    def test_places_are_held_back_for_some_hours_of_a_day_and_by_one_sweep(self) -> None:
+        large = replace(sweep("large", "bob", cpu=8), queued_at=NOW - PATIENCE_S - HOLD_S + 1)
+        small = [replace(running("a", most=2), queued_at=NOW - DAY_S), replace(sweep("b"), queued_at=NOW - 1)]
+        assert plan(large, *small).place == ()
+        late = replace(large, queued_at=large.queued_at - 2)
+        assert plan(late, *small).place == ("b",)
+        assert plan(late, replace(late, id="next", queued_at=NOW - 2 * PATIENCE_S), *small).place == ("b",)
+        assert plan(replace(late, queued_at=late.queued_at - DAY_S + HOLD_S), *small).place == (), "another day"
 
     def test_positions_follow_priority_then_turn(self) -> None:
         waits = plan(*(running("r" * n) for n in range(1, 9)), sweep("a"), sweep("bb"), sweep("z", priority=-1)).waits
@@ -163,38 +185,6 @@ class TestPlainCases:
     def test_a_thousand_sweeps_are_shared_out_at_once(self) -> None:
         sweeps = [replace(sweep(f"s{n}", f"u{n % 20}"), queued_at=float(n)) for n in range(1000)]
         assert sum(plan(*sweeps, capacity=Capacity(500)).grants.values()) == 500
-
-
-World = tuple[list[SweepRecord], Capacity, dict[tuple[str, str], Quota], Usage]
-
-
-def world(seed: int) -> World:
-    """Sweeps in all states, a cluster and quotas; drawn by hand, as hypothesis takes far longer than `allot`."""
-    draw = Random(seed)
-    capacity = Capacity(draw.choice([0.5, 4, 8]), draw.choice([0, 1, 4]), draw.choice([None, None, 1, 3, 5]))
-    names = [("user", "a"), ("user", "b"), ("user", "*"), ("project", "p"), ("project", "*")]
-    quotas = {name: quota(draw) for name in draw.sample(names, draw.randint(0, 3))}
-    used = [{user: draw.uniform(0, 10) for user in draw.sample("abc", draw.randint(0, 3))} for _ in range(2)]
-    return [one(draw, number) for number in range(draw.randint(1, 9))], capacity, quotas, Usage(used[0], {}, used[1])
-
-
-def quota(draw: Random) -> Quota:
-    return Quota(
-        draw.choice([None, 0, 1, 3]), draw.choice([None, 0, 2, 6]), draw.choice([None, 1, 8]),
-        draw.choice([None, 0, 2]), draw.choice([None, None, 5]),
-    )  # fmt: skip
-
-
-def one(draw: Random, number: int) -> SweepRecord:
-    state = draw.choice([State.QUEUED] * 4 + [State.RUNNING] * 2 + [State.STARTING, State.STOPPING, State.PAUSED])
-    drawn = sweep(
-        f"s{number}", draw.choice("abc"), cpu=draw.choice([0, 0.5, 1, 2, 8]), gpu=draw.choice([0, 0, 0.25, 1, 2]),
-        most=draw.choice([None, 1, 2, 5]), priority=draw.randint(0, 2), state=state,
-    )  # fmt: skip
-    if state.is_placed:
-        drawn = replace(drawn, concurrency=draw.randint(1, 3), started_at=NOW - 10)
-    wish, queued_at = Wish.PAUSE if state is State.PAUSED else Wish.RUN, NOW - draw.choice([1, 10, PATIENCE_S + 1])
-    return replace(drawn, wish=wish, project=draw.choice("pq"), queued_at=queued_at)
 
 
 def used_of(sweeps: Sequence[SweepRecord], grants: Mapping[str, int]) -> Counter[str]:

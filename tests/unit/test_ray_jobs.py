@@ -21,7 +21,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.backend import Capacity, JobError, JobRequest, JobState, PlaceLostError
+from cluster.backend import Capacity, JobError, JobRequest, JobState, Node, PlaceLostError
 from cluster.ray_jobs import Access, RayJobsBackend, entrypoint
 from service.control.cluster_place import RemotePlace
 from service.server.settings import settings_of
@@ -64,7 +64,7 @@ class _OneNode(BaseHTTPRequestHandler):
     """What a dashboard says of its nodes."""
 
     def _nodes(self) -> list[dict[str, object]]:
-        return [{"state": "ALIVE", "resources_total": {"CPU": 3.0, "GPU": 1.0}}, {"state": "DEAD"}]
+        return [{"state": "ALIVE", "resources_total": {"CPU": 3.0, "GPU": 1.0, "memory": 5e9}}, {"state": "DEAD"}]
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -96,7 +96,8 @@ def test_tls_trusts_the_file_that_it_is_given_and_nobody_else(tmp_path: Path) ->
     with server:
         Thread(target=server.serve_forever, daemon=True).start()
         url = f"https://127.0.0.1:{server.server_port}"
-        assert RayJobsBackend(url, Access(ca_file=str(certificate))).capacity() == Capacity(3.0, 1.0, 1, ((3.0, 1.0),))
+        seen = RayJobsBackend(url, Access(ca_file=str(certificate))).capacity()
+        assert seen == Capacity(3.0, 1.0, 1, (Node(3.0, 1.0, 5e9),))
         chosen = settings_of(tmp_path, {"cluster": url, "cluster_ca": str(certificate)}, {})
         assert RemotePlace(chosen.cluster, chosen.cluster_ca).capacity().nodes == 1
         with pytest.raises(PlaceLostError, match="CERTIFICATE"):
