@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 import shutil
 from dataclasses import asdict
@@ -20,6 +21,7 @@ from service.api.rules import PREFIX
 from service.api.sweeps import ProjectQuery
 from service.errors import Fault
 from service.shipping.unpacking import package_file, unpack
+from service.tuning.storage import sync_folder
 
 routes = router()
 DigestPath = Annotated[str, Path(pattern=DIGEST, description="SHA-256 of the zip, in hex.")]
@@ -41,7 +43,7 @@ def list_packages(caller: Asking, project: ProjectQuery = None) -> dict[str, Any
 @routes.head(f"{PREFIX}/packages/{{digest}}", response_class=Response)
 def has_package(digest: DigestPath, caller: Asking, project: ProjectQuery = None) -> Response:
     """200 where the project has the package, 404 where it has to be sent."""
-    if caller.service.store.package(digest, frozenset((caller.project(project),))) is None:
+    if caller.service.package(digest, caller.project(project)) is None:
         msg = "the package"
         raise not_found(msg)
     return Response(status_code=200)
@@ -87,6 +89,10 @@ def _keep(caller: Caller, project: str, digest: str, partial: FilePath, size_byt
         unpack(partial, tried)
     finally:
         shutil.rmtree(tried, ignore_errors=True)
-    partial.replace(package_file(home, digest))
+    kept = package_file(home, digest)
+    with partial.open("rb") as stream:
+        os.fsync(stream.fileno())
+    partial.replace(kept)
+    sync_folder(str(kept.parent))  # before the record of it: one without its zip would keep it from being sent again
     caller.note(project, digest)
     return asdict(caller.service.store.add_package(project, digest, size_bytes))

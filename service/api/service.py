@@ -15,7 +15,8 @@ from service.api.auth import Authenticator
 from service.api.remembered import Remembered
 from service.api.sweep_views import Views
 from service.control.notify_send import Network
-from service.records import SUBMITTERS_PRIORITY, Quota
+from service.records import SUBMITTERS_PRIORITY, CodePackage, Quota
+from service.shipping.unpacking import package_file
 from service.store import Store
 
 DEFAULT_PROJECT: Final = "default"
@@ -87,6 +88,15 @@ class Service:
     def quotas(self) -> Mapping[tuple[str, str], Quota]:
         """All quotas, as they were a moment ago."""
         return self._quotas(None)
+
+    def package(self, digest: str, project: str) -> CodePackage | None:
+        """The project's code package of this digest; None where it has to be sent, if only because its zip is lost."""
+        found = self.store.package(digest, frozenset((project,)))
+        try:
+            is_whole = found is not None and package_file(self.home, digest).stat().st_size == found.size_bytes
+        except FileNotFoundError:
+            is_whole = False
+        return found if is_whole else None
 
     def changed(self) -> None:
         """Tokens, projects or quotas are not what they were."""
