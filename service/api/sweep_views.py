@@ -84,24 +84,27 @@ class Views:
         found: str | None = self._ask(record, {"what": "report", "name": name})
         return None if found is None else found.encode()
 
-    def log(self, record: SweepRecord, trial: int | None, *, offset: int, limit: int) -> Chunk | None:
+    def log(self, record: SweepRecord, trial: int | None, *, offset: int, limit: int, is_over: bool) -> Chunk | None:
         """A piece of the driver's log, or of a trial's; None where there is none. A negative `offset` is from the end.
 
-        Pieces end between characters, so that they can be put together again.
+        Pieces end between characters, so that they can be put together again; what a sweep that is not over has
+        written of a character waits for the rest of it. Where one is over before its driver began a log, the end of
+        what Ray has of it is shown, which no offset counts.
         """
+        limit = min(limit, MAX_CHUNK_BYTES)
         name = _DRIVER_LOG if trial is None else f"logs/trial-{trial}.log"
         try:
             with open_in(self._folder(record), name) as stream:
-                return _chunk(stream, offset, min(limit, MAX_CHUNK_BYTES))
+                return _chunk(stream, offset, limit, is_over=is_over)
         except NotOursError:
             return None
         except FileNotFoundError:
             pass
-        if trial is not None or self._backend is None or record.attempt == 0:
+        if trial is not None or self._backend is None or record.attempt == 0 or not is_over:
             return None
         with suppress(UnknownJobError, JobError):
-            found = self._backend.logs(record.id, offset=max(0, offset))
-            return Chunk(found.text, found.next_offset, reaches_end=True)
+            found = self._backend.logs(record.id).text.encode()
+            return Chunk(found[-limit:].decode(errors="ignore"), max(0, offset), reaches_end=True)
         return None
 
     def _folder(self, record: SweepRecord) -> Path:
@@ -117,14 +120,14 @@ class Views:
         return said.get("answer")
 
 
-def _chunk(stream: BinaryIO, offset: int, limit: int) -> Chunk:
+def _chunk(stream: BinaryIO, offset: int, limit: int, *, is_over: bool) -> Chunk:
     end = stream.seek(0, 2)
     start = max(0, end + offset) if offset < 0 else min(offset, end)
     stream.seek(start)
     data = stream.read(max(_LONGEST_CHARACTER, limit))
     reaches_end = start + len(data) >= end
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    text = decoder.decode(data, final=reaches_end)
+    text = decoder.decode(data, final=reaches_end and is_over)
     return Chunk(text, start + len(data) - len(decoder.getstate()[0]), reaches_end)
 
 
