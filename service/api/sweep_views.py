@@ -75,14 +75,14 @@ class Views:
         found: dict[str, Any] | None = self._ask(record, {"what": "curve"})
         return found
 
-    def report(self, record: SweepRecord, name: str) -> bytes | None:
+    def report(self, record: SweepRecord, name: str) -> str | None:
         """A file of the sweep's report: as left at its end, or made now. None while no trial has reported."""
         name = f"report/{name}"
         if record.state.is_over:
             with suppress(FileNotFoundError, NotOursError):
-                return read_in(self._folder(record), name)
+                return read_in(self._folder(record), name).decode(errors="replace")  # a job can write anything there
         found: str | None = self._ask(record, {"what": "report", "name": name})
-        return None if found is None else found.encode()
+        return found
 
     def log(self, record: SweepRecord, trial: int | None, *, offset: int, limit: int, is_over: bool) -> Chunk | None:
         """A piece of the driver's log, or of a trial's; None where there is none. A negative `offset` is from the end.

@@ -11,6 +11,7 @@ import pytest
 
 from service.api.auth import issue
 from service.api.models import Details, Sweep
+from service.queueing.lifecycle import Cancel
 from service.records import Role
 from service.store import audit
 from tests.serving import Served, serving, spec, write_sweep
@@ -221,6 +222,18 @@ def test_what_came_of_a_sweep_is_read_from_its_folder(served: Served) -> None:
     assert page.headers["content-type"].startswith("text/html")
     assert "sandbox" in page.headers["content-security-policy"]
     assert served.ask("viewer", "GET", f"/sweeps/{record['id']}/report").json()["best"]["trial"] == 1
+
+
+def test_what_a_job_left_as_its_report_is_text_whatever_its_bytes(served: Served) -> None:
+    record = served.submit()
+    folder = write_sweep(served.service.home, record, [0.5], is_over=True)
+    (folder / "report").mkdir()
+    for name in ("best.yaml", "report.json", "report.html"):
+        (folder / "report" / name).write_bytes(b"lr: \xff")
+    served.service.store.act(record["id"], None, Cancel(), by="somebody")
+    assert served.ask("viewer", "GET", f"/sweeps/{record['id']}/best").json()["config"] == "lr: \ufffd"
+    for page in ("report", "report.html"):
+        assert served.ask("viewer", "GET", f"/sweeps/{record['id']}/{page}").content.decode() == "lr: \ufffd"
 
 
 def test_nothing_of_the_machine_shows(served: Served) -> None:
