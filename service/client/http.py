@@ -147,27 +147,31 @@ class Transport:
     def follow(self, path: str, **query: object) -> Iterator[Message]:
         """Server-sent events up to `end`: where the stream breaks off, it is taken up again behind the last one.
 
-        It is given up once the server has been away for `patience_s`.
+        It is given up once the server has been away, or too busy, for `patience_s`.
         """
         last_id: str | None = None
-        away_since: float | None = None
+        away_until: float | None = None
         while True:
+            pause_s = _FIRST_PAUSE_S * random.uniform(1, 3)  # noqa: S311  # spreads clients over time
             try:
                 with self.stream(path, last_id, **query) as stream:
-                    away_since = None
+                    away_until = None
                     for message in stream:
                         if message.event == END:
                             return
                         last_id = message.id or last_id
                         yield message
-            except httpx2.TransportError as error:
-                away_since = away_since or time.monotonic()
-                if time.monotonic() - away_since > self.patience_s:
+            except (httpx2.TransportError, ServerError) as error:
+                if isinstance(error, ServerError):
+                    if error.status not in (_TOO_MANY, *_PERHAPS_HEARD):
+                        raise
+                    pause_s = _pause(error.retry_after_s, pause_s)
+                away_until = away_until or time.monotonic() + self.patience_s
+                if time.monotonic() + pause_s > away_until:
+                    if isinstance(error, ServerError):
+                        raise
                     self._raise_unreachable(error)
-            except ServerError as error:
-                if error.status not in (_TOO_MANY, *_PERHAPS_HEARD):
-                    raise
-            time.sleep(_FIRST_PAUSE_S * random.uniform(1, 3))  # noqa: S311  # spreads clients over time
+            time.sleep(pause_s)
 
     def _once(self, call: Call) -> httpx2.Response:
         headers = {"Idempotency-Key": call.key} if call.key else {}

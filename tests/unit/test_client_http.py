@@ -96,3 +96,23 @@ def test_the_server_says_when_to_come_back_only_for_what_it_did_not_do() -> None
     assert uncertain is not None
     assert (certain.status_code, certain.headers) == (503, {"Retry-After": "2"})
     assert (uncertain.status_code, uncertain.headers) == (503, {})
+
+
+@pytest.mark.parametrize("answer", [AWAY, TOO_MANY, (502, {})])
+def test_what_is_followed_is_given_up_once_the_server_has_been_away_for_long(server: Scripted, answer: Answer) -> None:
+    server.answers = [answer]
+    http = Transport(server.url, None, patience_s=0.7)
+    with pytest.raises(ServerError) as refused:
+        next(http.follow("/events"))
+    assert refused.value.status == answer[0]
+    assert server.asked > 1
+    http.close()
+
+
+def test_what_is_followed_waits_for_as_long_as_it_is_told_to(server: Scripted) -> None:
+    server.answers = [(429, {"Retry-After": "3600"})]
+    http = Transport(server.url, None)
+    with pytest.raises(ServerError, match="429"):
+        next(http.follow("/events"))
+    assert server.asked == 1, "an hour is longer than anybody waits"
+    http.close()
