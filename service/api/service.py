@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +13,7 @@ from typing import Final
 
 from cluster.backend import Backend
 from service.api.auth import Authenticator
+from service.api.last_seen import LastSeen
 from service.api.remembered import Remembered
 from service.api.sweep_views import Views
 from service.control.notify_send import Network
@@ -74,6 +76,11 @@ class Service:
         return Views(self.home, self.backend)
 
     @cached_property
+    def capacity(self) -> LastSeen | None:
+        """What the cluster has, as it was a moment ago; None where there is no cluster."""
+        return None if self.backend is None else LastSeen(self.backend.capacity)
+
+    @cached_property
     def _projects(self) -> Remembered[None, frozenset[str]]:
         return Remembered(lambda _: frozenset(self.store.projects()))
 
@@ -92,11 +99,12 @@ class Service:
     def package(self, digest: str, project: str) -> CodePackage | None:
         """The project's code package of this digest; None where it has to be sent, if only because its zip is lost."""
         found = self.store.package(digest, frozenset((project,)))
-        try:
-            is_whole = found is not None and package_file(self.home, digest).stat().st_size == found.size_bytes
-        except FileNotFoundError:
-            is_whole = False
-        return found if is_whole else None
+        if found is None:
+            return None
+        with self.views.reading(), suppress(FileNotFoundError):
+            if package_file(self.home, digest).stat().st_size == found.size_bytes:
+                return found
+        return None
 
     def changed(self) -> None:
         """Tokens, projects or quotas are not what they were."""

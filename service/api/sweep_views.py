@@ -13,7 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -30,6 +31,8 @@ TIMEOUT_S: Final = 60.0
 IDLE_S: Final = 120.0
 MOST_ASKING: Final = 8  # at a time; each holds one of the service's threads, of which others have need too
 _BUSY: Final = "too much is being read just now; try again"
+MOST_READING: Final = 16  # files at a time, likewise: the folder they are in may hang
+READING_WAITS_S: Final = 0.2
 MAX_CHUNK_BYTES: Final = 262_144
 _LONGEST_CHARACTER: Final = 4  # bytes in UTF-8
 _DRIVER_LOG: Final = "logs/driver.log"
@@ -55,14 +58,27 @@ class Views:
     def __init__(self, home: Path, backend: Backend | None = None) -> None:
         self._home, self._backend = home, backend
         self._reader = ReaderProcess(home)
+        self._reading = threading.BoundedSemaphore(MOST_READING)
 
     def close(self) -> None:
         """End the reading process."""
         self._reader.close()
 
     def progress(self, record: SweepRecord) -> dict[str, Any]:
-        """The driver's newest word: its own file where there is one, else what the store has."""
-        return newest_word(self._folder(record)) or dict(record.progress)
+        """The driver's newest word: its own file where there is one and it can be read, else what the store has."""
+        with suppress(ViewError), self.reading():
+            return newest_word(self._folder(record)) or dict(record.progress)
+        return dict(record.progress)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """A place among those who read files of the data folder. ViewError where there is none."""
+        if not self._reading.acquire(timeout=READING_WAITS_S):
+            raise ViewError(_BUSY)
+        try:
+            yield
+        finally:
+            self._reading.release()
 
     def details(self, record: SweepRecord, *, offset: int, limit: int, insight: bool) -> dict[str, Any] | None:
         """Trials and what they teach; None while there is nothing on record. ViewError where it cannot be read."""
@@ -79,7 +95,7 @@ class Views:
         """A file of the sweep's report: as left at its end, or made now. None while no trial has reported."""
         name = f"report/{name}"
         if record.state.is_over:
-            with suppress(FileNotFoundError, NotOursError):
+            with self.reading(), suppress(FileNotFoundError, NotOursError):
                 return read_in(self._folder(record), name).decode(errors="replace")  # a job can write anything there
         found: str | None = self._ask(record, {"what": "report", "name": name})
         return found
@@ -94,7 +110,7 @@ class Views:
         limit = min(limit, MAX_CHUNK_BYTES)
         name = _DRIVER_LOG if trial is None else f"logs/trial-{trial}.log"
         try:
-            with open_in(self._folder(record), name) as stream:
+            with self.reading(), open_in(self._folder(record), name) as stream:
                 return _chunk(stream, offset, limit, is_over=is_over)
         except NotOursError:
             return None
@@ -111,8 +127,9 @@ class Views:
         return sweeps_folder(self._home) / record.id
 
     def _ask(self, record: SweepRecord, request: dict[str, Any]) -> Any:  # noqa: ANN401  # any JSON value
-        if not (self._folder(record) / "ledger").exists():
-            return None
+        with self.reading():
+            if not (self._folder(record) / "ledger").exists():
+                return None
         said = self._reader.ask({**request, "sweep_id": record.id})
         if "error" in said:
             msg = f"the record of {record.id} cannot be read: {said['error']}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import sqlalchemy as sa
@@ -276,7 +277,7 @@ class TestStuckDatabase:
             """CREATE CONSTRAINT TRIGGER at_the_end AFTER INSERT ON broken DEFERRABLE INITIALLY DEFERRED
             FOR EACH ROW EXECUTE FUNCTION break_off()""",
         ):
-            database.write(lambda c, text=statement: c.exec_driver_sql(text))
+            database.write(partial(sa.Connection.exec_driver_sql, statement=statement))
         with pytest.raises(UncertainWriteError):
             database.write(lambda c: c.exec_driver_sql("INSERT INTO broken VALUES (1)"))
         with pytest.raises(StoreUnavailableError) as before_the_end:

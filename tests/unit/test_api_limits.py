@@ -15,7 +15,7 @@ from service.api.auth import AuthSettings
 from service.api.limits import Buckets
 from service.api.problems import problem_of
 from service.api.service import Limits
-from service.api.sweep_views import MOST_ASKING, ReaderProcess, ViewError
+from service.api.sweep_views import MOST_ASKING, MOST_READING, ReaderProcess, ViewError
 from tests.serving import ROOT, Served, serving, spec
 
 
@@ -167,6 +167,17 @@ def test_metrics_count_requests_by_route_and_sweeps_by_state(served: Served) -> 
     assert 'tuneyard_http_requests_total{method="GET",route="/api/v1/sweeps/{sweep}",status="200"} 1.0' in text
     assert 'tuneyard_sweeps{state="queued"} 1.0' in text
     assert sweep_id not in text
+
+
+def test_storage_that_hangs_holds_up_only_those_who_read_it(served: Served) -> None:
+    sweep_id, views = served.submit()["id"], served.service.views
+    for _ in range(MOST_READING):
+        views._reading.acquire()
+    assert served.ask("viewer", "GET", f"/sweeps/{sweep_id}").json()["progress"] == {}
+    busy = served.ask("viewer", "GET", f"/sweeps/{sweep_id}/logs")
+    assert (busy.status_code, busy.headers["retry-after"]) == (503, "2")
+    views._reading.release()
+    assert served.ask("viewer", "GET", f"/sweeps/{sweep_id}/logs").status_code == 200
 
 
 FOOTPRINT = """
