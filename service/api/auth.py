@@ -11,12 +11,14 @@ import hmac
 import ipaddress
 import re
 import secrets
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
-from service.api.remembered import Remembered
+from service.api.remembered import MOST, Remembered
 from service.errors import TuneyardError
 from service.records import EVERY_PROJECT, Principal, Role, TokenRecord
 
@@ -89,6 +91,8 @@ class Authenticator:
         self.settings = settings
         self._clock = clock
         self._tokens = Remembered(store.token_by_hash)
+        self._welcome: OrderedDict[str, None] = OrderedDict()  # hashes of credentials that have counted
+        self._lock = threading.Lock()
         self._oidc = None
         if settings.oidc is not None:
             from service.api.auth_oidc import OidcVerifier
@@ -104,6 +108,10 @@ class Authenticator:
         """Whether `authenticate` needs to ask nobody, so that it does not block."""
         match = _TOKEN.match(headers.get("authorization", "")[len("bearer ") :])
         return self.is_open or (match is not None and self._tokens.has(hash_of(match[2])))
+
+    def is_welcome(self, headers: Mapping[str, str]) -> bool:
+        """Whether what is shown has counted before: whoever floods its address must not lock its owner out."""
+        return hash_of(headers.get("authorization", "")) in self._welcome
 
     def forget(self) -> None:
         """Tokens have changed."""
@@ -122,12 +130,21 @@ class Authenticator:
             if scheme.lower() != "bearer" or not text or len(text) > _LONGEST:
                 msg = "send `Authorization: Bearer TOKEN`; `tuneyard token create` makes a token"
                 raise AuthError(msg)
-            return self._bearer(text.strip())
+            found = self._bearer(text.strip())
+            self._note_welcome(hash_of(credential))
+            return found
         proxy = self.settings.proxy
         if proxy is not None and proxy.trusts(address) and headers.get(proxy.user_header):
             return _of_proxy(proxy, headers)
         msg = "no credentials were sent; send `Authorization: Bearer TOKEN`, or log in with `tuneyard login`"
         raise AuthError(msg)
+
+    def _note_welcome(self, shown: str) -> None:
+        with self._lock:
+            self._welcome[shown] = None
+            self._welcome.move_to_end(shown)
+            if len(self._welcome) > MOST:
+                self._welcome.popitem(last=False)
 
     def _bearer(self, text: str) -> Principal:
         if text.startswith(PREFIX):

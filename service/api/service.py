@@ -28,7 +28,8 @@ DEFAULT_PROJECT: Final = "default"
 class Limits:
     """What one client may ask for. Rates refill continuously; a burst is how many requests may come at once.
 
-    `failures_*` are requests without a valid identity, by address. Bodies are read for `body_timeout_s` at most.
+    `failures_*` are requests without a valid identity, and `public_*` those that need none, by address. Bodies are
+    read for `body_timeout_s` at most.
     """
 
     body_bytes: int = 1_000_000
@@ -39,6 +40,8 @@ class Limits:
     requests_burst: float = 1200.0
     failures_per_s: float = 5.0
     failures_burst: float = 60.0
+    public_per_s: float = 10.0
+    public_burst: float = 60.0
     streams: int = 200
     streams_of_a_user: int = 30
 

@@ -97,9 +97,27 @@ def test_what_is_refused_for_coming_too_often_leaves_no_trace_in_the_database(
 
 def test_guessing_tokens_is_slowed_down(served: Served) -> None:
     guess = {"Authorization": f"Bearer ty_abc_{'0' * 40}"}
+    assert served.ask("viewer", "GET", "/whoami").status_code == 200
     statuses = [served.client.get("/api/v1/whoami", headers=guess).status_code for _ in range(6)]
     assert statuses == [401] * 3 + [429] * 3
+    served.service.changed()
     assert served.ask("viewer", "GET", "/whoami").status_code == 200, "who is known is not held up"
+
+
+def test_a_guess_too_many_is_not_even_looked_up(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    tokens = served.service.authenticator._tokens
+    monkeypatch.setattr(tokens, "_ask", noting(asked, tokens._ask))
+    for n in range(6):
+        served.client.get("/api/v1/whoami", headers={"Authorization": f"Bearer ty_abc_{n:040x}"})
+    assert len(asked) == 3
+
+
+def test_a_flood_of_what_everybody_may_ask_is_cut_off_but_for_health(tmp_path: Path) -> None:
+    with serving(tmp_path, limits=Limits(public_per_s=0.01, public_burst=3)) as served:
+        paths = ("/metrics", "/readyz", "/api/v1/docs", "/metrics", "/readyz")
+        assert [served.client.get(path).status_code for path in paths] == [200] * 3 + [429] * 2
+        assert served.client.get("/healthz").status_code == 200
 
 
 def test_buckets_fill_up_again() -> None:

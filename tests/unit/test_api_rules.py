@@ -29,7 +29,7 @@ ANYBODY: Final = ("nobody", "bad", "expired", "revoked", *PEOPLE)
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     networks = (ipaddress.ip_network("192.0.2.0/24"),)
-    patient = Limits(failures_burst=10_000)
+    patient = Limits(failures_burst=10_000, public_burst=10_000)
     with serving(tmp_path_factory.mktemp("rules"), webhook_networks=networks, limits=patient) as found:
         store = found.service.store
         expired, _ = issue(store, "late", "test", {"*": Role.ADMIN}, expires_at=store.now() - 1)
