@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
@@ -139,7 +140,8 @@ class Gate:
         if is_open and _PORT.sub("", host) not in (*_LOOPBACK, *self._service.hosts):
             msg = "a service without auth is asked under a name of its own machine, as in http://127.0.0.1"
             raise ProblemError(403, "wrong-host", msg)
-        is_ours = not is_open or origin is None or origin.partition("://")[2] == host
+        ours = (host, urlsplit(self._service.public_url).netloc)  # a proxy may have asked under another name
+        is_ours = origin is None or (origin.partition("://")[2] or None) in ours
         if not is_ours or headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             raise ProblemError(403, "cross-site", "pages of other sites may not ask this service")
 

@@ -53,8 +53,9 @@ class Service:
     `wake` tells the controller that there is something to do. `checks` gives, for each part that has to work, an empty
     text or what is wrong with it. `figures` are those of the controller for `/metrics`. `hosts` are the names under
     which a service without auth may be asked, in addition to those of this machine. `submitters_priority` is the
-    highest that a submitter may give; admins give any. `webhook_networks` may be told of events though they are not
-    public. `mlflow_url` is where people find MLflow's pages.
+    highest that a submitter may give; admins give any. `public_url` is how people reach the service, where that is
+    known. `webhook_networks` may be told of events though they are not public. `mlflow_url` is where people find
+    MLflow's pages.
     """
 
     store: Store
@@ -64,6 +65,7 @@ class Service:
     backend: Backend | None = None
     mlflow_url: str | None = None
     hosts: tuple[str, ...] = ()
+    public_url: str = ""
     allows_pip: bool = False
     submitters_priority: int = SUBMITTERS_PRIORITY
     driver_cpus: float = 0.0  # that each sweep's driver takes from the cluster

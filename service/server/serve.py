@@ -126,6 +126,7 @@ def _service(settings: ServeSettings, auth: AuthSettings, parts: Parts) -> Servi
         authenticator=Authenticator(auth, parts.store, _clock(parts.store)),
         backend=parts.place,
         mlflow_url=settings.mlflow_url,
+        public_url=settings.public_url,
         allows_pip=settings.allow_pip,
         submitters_priority=settings.submitters_priority,
         driver_cpus=settings.driver_cpus,

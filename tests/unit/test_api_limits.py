@@ -10,13 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 
-from service.api.auth import AuthSettings
+from service.api.auth import AuthSettings, ProxySettings
 from service.api.limits import Buckets
 from service.api.problems import problem_of
 from service.api.service import Limits
 from service.api.sweep_views import MOST_ASKING, MOST_READING, ReaderProcess, ViewError
-from tests.serving import ROOT, Served, serving, spec
+from service.records import Role
+from tests.serving import ROOT, URL, Served, serving, spec
 
 
 @pytest.fixture
@@ -162,6 +164,27 @@ def test_every_answer_is_marked(served: Served) -> None:
 def test_without_auth_only_this_machine_may_ask(tmp_path: Path, headers: dict[str, str], status: int) -> None:
     with serving(tmp_path, auth=AuthSettings("none")) as served:
         assert served.client.get("/api/v1/whoami", headers=headers).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Origin": "https://evil.example.org"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "https://tuneyard.example.org"}, 200),
+        ({"Origin": "http://127.0.0.1:8700"}, 200),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+    ],
+)
+def test_no_other_page_asks_in_the_name_of_whom_the_proxy_knows(
+    tmp_path: Path, headers: dict[str, str], status: int
+) -> None:
+    proxy = AuthSettings("proxy", proxy=ProxySettings(("10.0.0.0/8",), default_roles={"default": Role.ADMIN}))
+    with serving(tmp_path, auth=proxy, public_url="https://tuneyard.example.org/") as served:
+        sweep_id = served.submit()["id"]
+        client = TestClient(served.app, base_url=URL, client=("10.1.2.3", 1), headers={"X-Forwarded-User": "ada"})
+        assert client.post(f"/api/v1/sweeps/{sweep_id}/cancel", headers=headers).status_code == status
 
 
 def test_without_auth_everybody_is_the_local_admin(tmp_path: Path) -> None:
