@@ -42,7 +42,14 @@ class TokenStore(Protocol):
     """The part of the store that tokens live in."""
 
     def add_token(
-        self, user: str, name: str, roles: Mapping[str, Role], *, token_hash: str, expires_at: float | None
+        self,
+        user: str,
+        name: str,
+        roles: Mapping[str, Role],
+        *,
+        token_hash: str,
+        expires_at: float | None,
+        made_with: str | None,
     ) -> TokenRecord:
         """Keep a new token."""
 
@@ -175,14 +182,23 @@ def hash_of(secret: str) -> str:
 
 
 def issue(
-    store: TokenStore, user: str, name: str, roles: Mapping[str, Role], *, expires_at: float | None = None
+    store: TokenStore,
+    user: str,
+    name: str,
+    roles: Mapping[str, Role],
+    *,
+    expires_at: float | None = None,
+    made_with: str | None = None,
 ) -> tuple[str, TokenRecord]:
-    """A new token for `user`, and its record. The text cannot be had again. ValueError for a name no user can have."""
+    """A new token for `user`, made with the token of id `made_with` if with any, and its record.
+
+    The text cannot be had again. ValueError for a name no user can have.
+    """
     if not USER.match(user):
         msg = f"a user is named by letters, digits and . _ @ + -, a letter or digit first, not {user[:80]!r}"
         raise ValueError(msg)
     secret = secrets.token_hex(_SECRET_BYTES)
-    record = store.add_token(user, name, roles, token_hash=hash_of(secret), expires_at=expires_at)
+    record = store.add_token(user, name, roles, token_hash=hash_of(secret), expires_at=expires_at, made_with=made_with)
     return f"{PREFIX}{record.id}_{secret}", record
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -72,10 +73,10 @@ def test_a_flood_is_told_when_to_come_back(served: Served) -> None:
     assert served.ask("submitter", "GET", "/whoami").status_code == 200, "others are not held up"
 
 
-def noting(calls: list[object], do: Callable[[object], object]) -> Callable[[object], object]:
+def noting(calls: list[object], do: Callable[[Any], object]) -> Callable[[Any], object]:
     """`do`, with a note of each call."""
 
-    def noted(given: object) -> object:
+    def noted(given: Any) -> object:  # noqa: ANN401  # whatever `do` takes
         calls.append(given)
         return do(given)
 
@@ -224,6 +225,7 @@ def test_storage_that_hangs_holds_up_only_those_who_read_it(served: Served) -> N
 FOOTPRINT = """
 import sys, tempfile
 from pathlib import Path
+from typing import Any
 import psutil
 from tests.serving import serving
 with serving(Path(tempfile.mkdtemp())) as served:
