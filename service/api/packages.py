@@ -6,6 +6,8 @@ import hashlib
 import os
 import secrets
 import shutil
+import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path as FilePath
 from typing import Annotated, Any
@@ -58,7 +60,7 @@ async def put_package(
     folder = caller.service.home / "packages"
     partial = folder / f".{secrets.token_hex(8)}.partial"
     try:
-        await run_in_threadpool(folder.mkdir, parents=True, exist_ok=True)
+        await run_in_threadpool(_tidy, folder, 2 * caller.service.limits.package_timeout_s)
         size_bytes, found = await _received(request, partial)
         if found != digest:
             message = "what arrived has another SHA-256 than the path says"
@@ -66,6 +68,19 @@ async def put_package(
         return await run_in_threadpool(_keep, caller, place, digest, partial, size_bytes)
     finally:
         await run_in_threadpool(partial.unlink, missing_ok=True)
+
+
+def _tidy(folder: FilePath, oldest_s: float) -> None:
+    """Make the folder, or remove from it what a process that was killed has left there while it took a package in."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".*"):
+        with suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime < oldest_s:
+                continue
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink()
 
 
 async def _received(request: Request, partial: FilePath) -> tuple[int, str]:

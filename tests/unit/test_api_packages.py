@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from collections.abc import Iterator
 from hashlib import sha256
@@ -50,3 +51,16 @@ def test_a_package_whose_zip_is_not_there_any_more_is_sent_again(served: Served,
     assert asked(served, digest) == (404, 422)
     assert send(served) == digest
     assert asked(served, digest) == (200, 201)
+
+
+def test_what_a_killed_service_left_half_done_is_removed_with_the_next_package(served: Served) -> None:
+    folder = served.service.home / "packages"
+    for name in (".old.tried", "..old.tried.part", ".new.tried"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "net.py").write_text("x = 1")
+    (folder / ".old.partial").write_bytes(b"PK")
+    (folder / ".new.partial").write_bytes(b"PK")
+    for left in folder.glob(".*old*"):
+        os.utime(left, (0, 0))
+    digest = send(served)
+    assert {path.name for path in folder.iterdir()} == {".new.tried", ".new.partial", f"{digest}.zip"}
