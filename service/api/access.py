@@ -172,7 +172,7 @@ def _quota(kind: str, name: str, quota: Quota) -> dict[str, Any]:
 @routes.put(f"{PREFIX}/quotas/{{kind}}/{{name}}", response_model=QuotaAnswer)
 def set_quota(
     kind: Literal["user", "project"],
-    name: Annotated[str, Path(pattern=r"^([A-Za-z0-9][A-Za-z0-9._@+-]{0,126}|\*)$", description="`*`: all others.")],
+    name: Annotated[str, Path(pattern=r"^([A-Za-z0-9][A-Za-z0-9._@+|-]{0,126}|\*)$", description="`*`: all others.")],
     body: QuotaBody,
     caller: Asking,
 ) -> dict[str, Any]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from service.api.auth_oidc import OidcSettings
 
 PREFIX: Final = "ty_"
-USER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,126}\Z")
+USER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+|-]{0,126}\Z")
 _SECRET_BYTES: Final = 20
 _LONGEST: Final = 16_384  # characters of a credential that are looked at
 _TOKEN: Final = re.compile(r"ty_([A-Za-z0-9-]{1,64})_([0-9a-f]{40})\Z")
@@ -36,6 +36,10 @@ RoleMap = Mapping[str, Mapping[str, Role]]
 
 class AuthError(TuneyardError):
     """The request shows no identity that counts; the text says what to do, never what was given."""
+
+
+class ProviderAwayError(TuneyardError):
+    """Whether the identity counts cannot be known: whoever would vouch for it does not answer."""
 
 
 class TokenStore(Protocol):
@@ -125,8 +129,9 @@ class Authenticator:
         self._tokens.forget()
 
     def authenticate(self, headers: Mapping[str, str], address: str) -> Principal:
-        """Who asks; `headers` have lower-case names. AuthError where nobody is shown, or somebody who does not count.
+        """Who asks; `headers` have lower-case names.
 
+        AuthError where nobody is shown, or somebody who does not count; ProviderAwayError where that cannot be known.
         Blocks on the database, and now and then on the OIDC provider.
         """
         if self.is_open:
@@ -195,7 +200,7 @@ def issue(
     The text cannot be had again. ValueError for a name no user can have.
     """
     if not USER.match(user):
-        msg = f"a user is named by letters, digits and . _ @ + -, a letter or digit first, not {user[:80]!r}"
+        msg = f"a user is named by letters, digits and . _ @ + | -, a letter or digit first, not {user[:80]!r}"
         raise ValueError(msg)
     secret = secrets.token_hex(_SECRET_BYTES)
     record = store.add_token(user, name, roles, token_hash=hash_of(secret), expires_at=expires_at, made_with=made_with)
@@ -215,7 +220,7 @@ def merged(all_roles: Sequence[Mapping[str, Role]]) -> dict[str, Role]:
 def checked_user(name: object) -> str:
     """`name` if it can be a user's. AuthError otherwise."""
     if not isinstance(name, str) or not USER.match(name):
-        msg = "the identity names no user: letters, digits and . _ @ + - only, a letter or digit first"
+        msg = "the identity names no user: letters, digits and . _ @ + | - only, a letter or digit first"
         raise AuthError(msg)
     return name
 

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
+from service.api.auth import ProviderAwayError
 from service.api.models import FaultAnswer, Problem
 from service.api.sweep_views import ViewError
 from service.errors import Fault, SpecError, SweepNotFoundError, TuneyardError
@@ -67,6 +68,7 @@ def unfit(*faults: Fault) -> ProblemError:
 _SOON: Final = {"Retry-After": "2"}  # stands only where nothing was done: a client then asks again by itself
 _KINDS: Final[tuple[tuple[type[TuneyardError], int, str], ...]] = (  # the first that fits
     (ViewError, 503, "unreadable-record"),
+    (ProviderAwayError, 503, "provider-away"),
     (SweepNotFoundError, 404, "not-found"),
     (ProjectNotFoundError, 404, "not-found"),
     (KeyConflictError, 409, "key-conflict"),
