@@ -96,10 +96,13 @@ class CheckpointError(TrialError):
 
 
 class ServerError(TuneyardError):
-    """A server refused a request; `status` is that of HTTP, None where no answer came."""
+    """A server refused a request; `status` is that of HTTP, None where no answer came.
 
-    def __init__(self, text: str, status: int | None = None) -> None:
-        self.status = status
+    `retry_after_s` is for how many seconds it asks to wait, None where it says nothing.
+    """
+
+    def __init__(self, text: str, status: int | None = None, retry_after_s: float | None = None) -> None:
+        self.status, self.retry_after_s = status, retry_after_s
         super().__init__(text)
 
 

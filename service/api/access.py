@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import Path, Query, Response
 
@@ -35,6 +35,7 @@ from service.errors import Fault
 from service.records import EVERY_PROJECT, Quota, Role, TokenRecord, Webhook
 
 routes = router()
+_LONGEST_S: Final = 90 * 86_400.0  # of a token whose maker has none: its identity may end, and nobody hears of it
 Id = Annotated[str, Path(pattern=r"^[A-Za-z0-9-]{1,64}$")]
 
 
@@ -66,7 +67,10 @@ def list_tokens(
 
 @routes.post(f"{PREFIX}/tokens", status_code=201, response_model=NewToken)
 def create_token(body: CreateToken, caller: Asking) -> dict[str, Any]:
-    """Make a token, which expires with the one that it is made with at the latest. Its text is shown this once."""
+    """Make a token, which expires with the one that it is made with at the latest. Its text is shown this once.
+
+    One that is made with another kind of identity than a token expires within 90 days.
+    """
     user = body.user or caller.principal.user
     if user != caller.principal.user and not caller.is_operator:
         msg = "only an admin of every project makes tokens for others"
@@ -79,14 +83,18 @@ def create_token(body: CreateToken, caller: Asking) -> dict[str, Any]:
     store = caller.service.store
     asked = None if body.expires_in_s is None else store.now() + body.expires_in_s
     ends = [at for at in (asked, _makers_end(caller)) if at is not None]
-    text, record = issue(store, user, body.name, roles, expires_at=min(ends, default=None))
+    maker, ends_at = caller.principal.token_id, min(ends, default=None)
+    text, record = issue(store, user, body.name, roles, expires_at=ends_at, made_with=maker)
     caller.note(None, record.id)
     return {**asdict(record), "token": text}
 
 
 def _makers_end(caller: Caller) -> float | None:
-    """When the token that asks expires, which no token made with it may outlive; None where that is never."""
-    own, token_id = caller.service.store.tokens(caller.principal.user), caller.principal.token_id
+    """When what the caller shows ends, which no token made with it may outlive for long; None where that is never."""
+    store, token_id = caller.service.store, caller.principal.token_id
+    if token_id is None:
+        return None if caller.service.authenticator.is_open else store.now() + _LONGEST_S
+    own = store.tokens(caller.principal.user)
     return next((record.expires_at for record in own if record.id == token_id), None)
 
 
@@ -105,14 +113,18 @@ def _excess(caller: Caller, project: str, role: Role) -> Fault | None:
 
 
 @routes.delete(f"{PREFIX}/tokens/{{token_id}}", status_code=204, response_class=Response)
-def revoke_token(token_id: Id, caller: Asking) -> Response:
-    """End a token of the caller's, or anybody's for an admin of every project."""
+def revoke_token(
+    token_id: Id,
+    caller: Asking,
+    alone: Annotated[Literal["true", "false"], Query(description="Whether what was made with it goes on.")] = "false",
+) -> Response:
+    """End a token of the caller's, or anybody's for an admin of every project, and all that were made with it."""
     found = _tokens(caller).get(token_id)
     if found is None:
         msg = f"the token {token_id}"
         raise not_found(msg)
     caller.note(None, token_id)
-    caller.service.store.revoke_token(token_id)
+    caller.service.store.revoke_token(token_id, alone=alone == "true")
     caller.service.changed()
     return Response(status_code=204)
 
@@ -160,7 +172,7 @@ def _quota(kind: str, name: str, quota: Quota) -> dict[str, Any]:
 @routes.put(f"{PREFIX}/quotas/{{kind}}/{{name}}", response_model=QuotaAnswer)
 def set_quota(
     kind: Literal["user", "project"],
-    name: Annotated[str, Path(pattern=r"^([A-Za-z0-9][A-Za-z0-9._@+-]{0,126}|\*)$", description="`*`: all others.")],
+    name: Annotated[str, Path(pattern=r"^([A-Za-z0-9][A-Za-z0-9._@+|-]{0,126}|\*)$", description="`*`: all others.")],
     body: QuotaBody,
     caller: Asking,
 ) -> dict[str, Any]:

@@ -11,12 +11,14 @@ import hmac
 import ipaddress
 import re
 import secrets
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
-from service.api.remembered import Remembered
+from service.api.remembered import MOST, Remembered
 from service.errors import TuneyardError
 from service.records import EVERY_PROJECT, Principal, Role, TokenRecord
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from service.api.auth_oidc import OidcSettings
 
 PREFIX: Final = "ty_"
-USER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,126}\Z")
+USER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+|-]{0,126}\Z")
 _SECRET_BYTES: Final = 20
 _LONGEST: Final = 16_384  # characters of a credential that are looked at
 _TOKEN: Final = re.compile(r"ty_([A-Za-z0-9-]{1,64})_([0-9a-f]{40})\Z")
@@ -36,11 +38,22 @@ class AuthError(TuneyardError):
     """The request shows no identity that counts; the text says what to do, never what was given."""
 
 
+class ProviderAwayError(TuneyardError):
+    """Whether the identity counts cannot be known: whoever would vouch for it does not answer."""
+
+
 class TokenStore(Protocol):
     """The part of the store that tokens live in."""
 
     def add_token(
-        self, user: str, name: str, roles: Mapping[str, Role], *, token_hash: str, expires_at: float | None
+        self,
+        user: str,
+        name: str,
+        roles: Mapping[str, Role],
+        *,
+        token_hash: str,
+        expires_at: float | None,
+        made_with: str | None,
     ) -> TokenRecord:
         """Keep a new token."""
 
@@ -89,6 +102,8 @@ class Authenticator:
         self.settings = settings
         self._clock = clock
         self._tokens = Remembered(store.token_by_hash)
+        self._welcome: OrderedDict[str, None] = OrderedDict()  # hashes of credentials that have counted
+        self._lock = threading.Lock()
         self._oidc = None
         if settings.oidc is not None:
             from service.api.auth_oidc import OidcVerifier
@@ -105,13 +120,18 @@ class Authenticator:
         match = _TOKEN.match(headers.get("authorization", "")[len("bearer ") :])
         return self.is_open or (match is not None and self._tokens.has(hash_of(match[2])))
 
+    def is_welcome(self, headers: Mapping[str, str]) -> bool:
+        """Whether what is shown has counted before: whoever floods its address must not lock its owner out."""
+        return hash_of(headers.get("authorization", "")) in self._welcome
+
     def forget(self) -> None:
         """Tokens have changed."""
         self._tokens.forget()
 
     def authenticate(self, headers: Mapping[str, str], address: str) -> Principal:
-        """Who asks; `headers` have lower-case names. AuthError where nobody is shown, or somebody who does not count.
+        """Who asks; `headers` have lower-case names.
 
+        AuthError where nobody is shown, or somebody who does not count; ProviderAwayError where that cannot be known.
         Blocks on the database, and now and then on the OIDC provider.
         """
         if self.is_open:
@@ -122,12 +142,21 @@ class Authenticator:
             if scheme.lower() != "bearer" or not text or len(text) > _LONGEST:
                 msg = "send `Authorization: Bearer TOKEN`; `tuneyard token create` makes a token"
                 raise AuthError(msg)
-            return self._bearer(text.strip())
+            found = self._bearer(text.strip())
+            self._note_welcome(hash_of(credential))
+            return found
         proxy = self.settings.proxy
         if proxy is not None and proxy.trusts(address) and headers.get(proxy.user_header):
             return _of_proxy(proxy, headers)
         msg = "no credentials were sent; send `Authorization: Bearer TOKEN`, or log in with `tuneyard login`"
         raise AuthError(msg)
+
+    def _note_welcome(self, shown: str) -> None:
+        with self._lock:
+            self._welcome[shown] = None
+            self._welcome.move_to_end(shown)
+            if len(self._welcome) > MOST:
+                self._welcome.popitem(last=False)
 
     def _bearer(self, text: str) -> Principal:
         if text.startswith(PREFIX):
@@ -158,14 +187,23 @@ def hash_of(secret: str) -> str:
 
 
 def issue(
-    store: TokenStore, user: str, name: str, roles: Mapping[str, Role], *, expires_at: float | None = None
+    store: TokenStore,
+    user: str,
+    name: str,
+    roles: Mapping[str, Role],
+    *,
+    expires_at: float | None = None,
+    made_with: str | None = None,
 ) -> tuple[str, TokenRecord]:
-    """A new token for `user`, and its record. The text cannot be had again. ValueError for a name no user can have."""
+    """A new token for `user`, made with the token of id `made_with` if with any, and its record.
+
+    The text cannot be had again. ValueError for a name no user can have.
+    """
     if not USER.match(user):
-        msg = f"a user is named by letters, digits and . _ @ + -, a letter or digit first, not {user[:80]!r}"
+        msg = f"a user is named by letters, digits and . _ @ + | -, a letter or digit first, not {user[:80]!r}"
         raise ValueError(msg)
     secret = secrets.token_hex(_SECRET_BYTES)
-    record = store.add_token(user, name, roles, token_hash=hash_of(secret), expires_at=expires_at)
+    record = store.add_token(user, name, roles, token_hash=hash_of(secret), expires_at=expires_at, made_with=made_with)
     return f"{PREFIX}{record.id}_{secret}", record
 
 
@@ -182,7 +220,7 @@ def merged(all_roles: Sequence[Mapping[str, Role]]) -> dict[str, Role]:
 def checked_user(name: object) -> str:
     """`name` if it can be a user's. AuthError otherwise."""
     if not isinstance(name, str) or not USER.match(name):
-        msg = "the identity names no user: letters, digits and . _ @ + - only, a letter or digit first"
+        msg = "the identity names no user: letters, digits and . _ @ + | - only, a letter or digit first"
         raise AuthError(msg)
     return name
 

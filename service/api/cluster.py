@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from cluster.backend import Capacity as Seen
-from cluster.backend import JobError
 from service.api.guard import Asking, Caller, router
 from service.api.models import ClusterAnswer, QueueAnswer
 from service.api.rules import PREFIX
@@ -56,9 +55,5 @@ def cluster(caller: Asking) -> dict[str, Any]:
 
 def _capacity(caller: Caller) -> Seen | str:
     """What the cluster has, or why that is not known."""
-    if caller.service.backend is None:
-        return "this service was started without a cluster"
-    try:
-        return caller.service.backend.capacity()
-    except JobError as error:
-        return str(error)
+    seen = caller.service.capacity
+    return "this service was started without a cluster" if seen is None else seen()

@@ -241,7 +241,8 @@ class _LogTail:
     def read(self, start: int) -> dict[str, Any]:
         """The next piece, as `LogAnswer`."""
         is_over = _ending(self.caller, self.record) is not None
-        found = self.caller.service.views.log(self.record, self.trial, offset=start, limit=self.limit)
+        views = self.caller.service.views
+        found = views.log(self.record, self.trial, offset=start, limit=self.limit, is_over=is_over)
         if found is None:
             return {"text": "", "next_offset": max(0, start), "is_complete": is_over}
         return {"text": found.text, "next_offset": found.next_offset, "is_complete": is_over and found.reaches_end}

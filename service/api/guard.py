@@ -13,7 +13,7 @@ from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from starlette.types import Scope
 
-from service.api.auth import AuthError
+from service.api.auth import AuthError, ProviderAwayError
 from service.api.models import HIGHEST_PRIORITY
 from service.api.problems import MEDIA_TYPE, ProblemError, forbidden, not_found, unfit
 from service.api.rules import RULES, Access, Rule
@@ -207,7 +207,7 @@ class Caller:
         headers, address = self.state["shown"]
         try:
             return self.service.authenticator.authenticate(headers, address) == self.principal
-        except AuthError:
+        except (AuthError, ProviderAwayError):
             return False
 
     @property

@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
@@ -31,6 +32,9 @@ from service.records import Principal
 _log: Final = logging.getLogger("tuneyard.api")
 _PUBLIC: Final = {tuple(rule.split(" ")) for rule, known in RULES.items() if known.needs is Access.PUBLIC}
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_HEALTH: Final = "/healthz"
+_FROM_YOURS: Final = "too many requests come from your address"
+_UNKNOWN: Final = "too many requests without a valid identity come from your address"
 _MOST_CLIENTS: Final = 10_000  # remembered at a time; the longest silent one is forgotten first
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
 _PORT: Final = re.compile(r":\d{1,5}\Z")
@@ -54,14 +58,14 @@ class Buckets:
         self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()  # what is left, and when that was
         self._lock = threading.Lock()
 
-    def take(self, client: str) -> float:
-        """Take one from the client's bucket, if there is one."""
+    def take(self, client: str, count: int = 1) -> float:
+        """Take `count` from the client's bucket, if there is one; 0 only looks."""
         now = self._clock()
         with self._lock:
             left, before = self._levels.pop(client, (self._burst, now))
             left = min(self._burst, left + (now - before) * self._per_s)
             is_fine = left >= 1
-            self._levels[client] = (left - 1 if is_fine else left, now)
+            self._levels[client] = (left - count if is_fine else left, now)
             if len(self._levels) > _MOST_CLIENTS:
                 self._levels.popitem(last=False)
         return 0.0 if is_fine else (1 - left) / self._per_s
@@ -75,6 +79,7 @@ class Gate:
         limits = service.limits
         self._users = Buckets(limits.requests_per_s, limits.requests_burst)
         self._failures = Buckets(limits.failures_per_s, limits.failures_burst)
+        self._strangers = Buckets(limits.public_per_s, limits.public_burst)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or answer it with the problem it has."""
@@ -116,7 +121,10 @@ class Gate:
         if self._service.draining.is_set() and not is_public:
             raise ProblemError(503, "draining", "the service is about to end; try again", headers={"Retry-After": "5"})
         self._check_origin(headers)
-        if not is_public:
+        if is_public:
+            if scope["path"] != _HEALTH:  # which costs nothing, and whose asker would end the process
+                self._take(self._strangers, address, _FROM_YOURS)
+        else:
             shown = {name.lower(): value for name, value in headers.items()}, address
             principal = await self._principal(*shown)
             scope["state"] |= {"principal": principal, "address": address, "shown": shown}
@@ -132,7 +140,8 @@ class Gate:
         if is_open and _PORT.sub("", host) not in (*_LOOPBACK, *self._service.hosts):
             msg = "a service without auth is asked under a name of its own machine, as in http://127.0.0.1"
             raise ProblemError(403, "wrong-host", msg)
-        is_ours = not is_open or origin is None or origin.partition("://")[2] == host
+        ours = (host, urlsplit(self._service.public_url).netloc)  # a proxy may have asked under another name
+        is_ours = origin is None or (origin.partition("://")[2] or None) in ours
         if not is_ours or headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             raise ProblemError(403, "cross-site", "pages of other sites may not ask this service")
 
@@ -141,14 +150,16 @@ class Gate:
         try:
             if authenticator.is_quick(headers):
                 return authenticator.authenticate(headers, address)
+            if not authenticator.is_welcome(headers):
+                self._take(self._failures, address, _UNKNOWN, 0)  # before a thread and the database are asked
             return await run_in_threadpool(authenticator.authenticate, headers, address)
         except AuthError as error:
-            self._take(self._failures, address, "too many requests without a valid identity come from your address")
+            self._take(self._failures, address, _UNKNOWN)
             realm = {"WWW-Authenticate": 'Bearer realm="tuneyard"'}
             raise ProblemError(401, "unauthorized", str(error), headers=realm) from error
 
-    def _take(self, buckets: Buckets, client: str, why: str) -> None:
-        wait_s = buckets.take(client)
+    def _take(self, buckets: Buckets, client: str, why: str, count: int = 1) -> None:
+        wait_s = buckets.take(client, count)
         if wait_s:
             seconds = str(max(1, round(wait_s + 0.5)))
             raise ProblemError(429, "too-many", f"{why}; wait {seconds} s", headers={"Retry-After": seconds})

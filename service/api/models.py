@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.records import State, Wish
 
 NAME: Final = r"^[a-z][a-z0-9-]{0,62}$"  # of a project, and of a token
-USER: Final = r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,126}$"
+USER: Final = r"^[A-Za-z0-9][A-Za-z0-9._@+|-]{0,126}$"
 ROLE_PLACE: Final = r"^(\*|[a-z][a-z0-9-]{0,62})$"
 DIGEST: Final = r"^[0-9a-f]{64}$"
 EVENT_KIND: Final = r"^[a-z_]{1,40}$"

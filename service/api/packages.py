@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 import shutil
+import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path as FilePath
 from typing import Annotated, Any
@@ -20,6 +23,7 @@ from service.api.rules import PREFIX
 from service.api.sweeps import ProjectQuery
 from service.errors import Fault
 from service.shipping.unpacking import package_file, unpack
+from service.tuning.storage import sync_folder
 
 routes = router()
 DigestPath = Annotated[str, Path(pattern=DIGEST, description="SHA-256 of the zip, in hex.")]
@@ -41,7 +45,7 @@ def list_packages(caller: Asking, project: ProjectQuery = None) -> dict[str, Any
 @routes.head(f"{PREFIX}/packages/{{digest}}", response_class=Response)
 def has_package(digest: DigestPath, caller: Asking, project: ProjectQuery = None) -> Response:
     """200 where the project has the package, 404 where it has to be sent."""
-    if caller.service.store.package(digest, frozenset((caller.project(project),))) is None:
+    if caller.service.package(digest, caller.project(project)) is None:
         msg = "the package"
         raise not_found(msg)
     return Response(status_code=200)
@@ -56,7 +60,7 @@ async def put_package(
     folder = caller.service.home / "packages"
     partial = folder / f".{secrets.token_hex(8)}.partial"
     try:
-        await run_in_threadpool(folder.mkdir, parents=True, exist_ok=True)
+        await run_in_threadpool(_tidy, folder, 2 * caller.service.limits.package_timeout_s)
         size_bytes, found = await _received(request, partial)
         if found != digest:
             message = "what arrived has another SHA-256 than the path says"
@@ -64,6 +68,19 @@ async def put_package(
         return await run_in_threadpool(_keep, caller, place, digest, partial, size_bytes)
     finally:
         await run_in_threadpool(partial.unlink, missing_ok=True)
+
+
+def _tidy(folder: FilePath, oldest_s: float) -> None:
+    """Make the folder, or remove from it what a process that was killed has left there while it took a package in."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".*"):
+        with suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime < oldest_s:
+                continue
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink()
 
 
 async def _received(request: Request, partial: FilePath) -> tuple[int, str]:
@@ -87,6 +104,10 @@ def _keep(caller: Caller, project: str, digest: str, partial: FilePath, size_byt
         unpack(partial, tried)
     finally:
         shutil.rmtree(tried, ignore_errors=True)
-    partial.replace(package_file(home, digest))
+    kept = package_file(home, digest)
+    with partial.open("rb") as stream:
+        os.fsync(stream.fileno())
+    partial.replace(kept)
+    sync_folder(str(kept.parent))  # before the record of it: one without its zip would keep it from being sent again
     caller.note(project, digest)
     return asdict(caller.service.store.add_package(project, digest, size_bytes))

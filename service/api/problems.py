@@ -12,12 +12,20 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
+from service.api.auth import ProviderAwayError
 from service.api.models import FaultAnswer, Problem
 from service.api.sweep_views import ViewError
 from service.errors import Fault, SpecError, SweepNotFoundError, TuneyardError
 from service.queueing.lifecycle import IllegalMoveError
 from service.spec.document import shorten, shown, written
-from service.store import KeyConflictError, ProjectNotFoundError, StoreError, UnstorableError, VersionConflictError
+from service.store import (
+    KeyConflictError,
+    ProjectNotFoundError,
+    StoreError,
+    UncertainWriteError,
+    UnstorableError,
+    VersionConflictError,
+)
 
 MEDIA_TYPE: Final = "application/problem+json"
 AWAY: Final = 503
@@ -57,9 +65,10 @@ def unfit(*faults: Fault) -> ProblemError:
     return ProblemError(422, "invalid", f"{len(faults)} fault{'s' if len(faults) != 1 else ''}", faults=faults)
 
 
-_SOON: Final = {"Retry-After": "2"}
+_SOON: Final = {"Retry-After": "2"}  # stands only where nothing was done: a client then asks again by itself
 _KINDS: Final[tuple[tuple[type[TuneyardError], int, str], ...]] = (  # the first that fits
     (ViewError, 503, "unreadable-record"),
+    (ProviderAwayError, 503, "provider-away"),
     (SweepNotFoundError, 404, "not-found"),
     (ProjectNotFoundError, 404, "not-found"),
     (KeyConflictError, 409, "key-conflict"),
@@ -78,12 +87,19 @@ def problem_of(error: Exception) -> ProblemError | None:
     if isinstance(error, UnstorableError):
         return unfit(Fault(str(error)))
     if isinstance(error, StoreError):
-        _log.error("the store refuses: %s", error)
-        return ProblemError(503, "unavailable", "the database does not answer; try again", headers=_SOON)
+        return _of_store(error)
     for kind, status, name in _KINDS:
         if isinstance(error, kind):
             return ProblemError(status, name, str(error), headers=_SOON if status == AWAY else None)
     return None
+
+
+def _of_store(error: StoreError) -> ProblemError:
+    _log.error("the store refuses: %s", error)
+    if isinstance(error, UncertainWriteError):
+        detail = "the database broke off while this was written; look whether it is done before you ask again"
+        return ProblemError(AWAY, "uncertain", detail)  # without Retry-After: whoever reads one may do it twice
+    return ProblemError(AWAY, "unavailable", "the database does not answer; try again", headers=_SOON)
 
 
 def document(problem: ProblemError, request_id: str) -> dict[str, Any]:

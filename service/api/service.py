@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -12,10 +13,12 @@ from typing import Final
 
 from cluster.backend import Backend
 from service.api.auth import Authenticator
+from service.api.last_seen import LastSeen
 from service.api.remembered import Remembered
 from service.api.sweep_views import Views
 from service.control.notify_send import Network
-from service.records import SUBMITTERS_PRIORITY, Quota
+from service.records import SUBMITTERS_PRIORITY, CodePackage, Quota
+from service.shipping.unpacking import package_file
 from service.store import Store
 
 DEFAULT_PROJECT: Final = "default"
@@ -25,7 +28,8 @@ DEFAULT_PROJECT: Final = "default"
 class Limits:
     """What one client may ask for. Rates refill continuously; a burst is how many requests may come at once.
 
-    `failures_*` are requests without a valid identity, by address. Bodies are read for `body_timeout_s` at most.
+    `failures_*` are requests without a valid identity, and `public_*` those that need none, by address. Bodies are
+    read for `body_timeout_s` at most.
     """
 
     body_bytes: int = 1_000_000
@@ -36,6 +40,8 @@ class Limits:
     requests_burst: float = 1200.0
     failures_per_s: float = 5.0
     failures_burst: float = 60.0
+    public_per_s: float = 10.0
+    public_burst: float = 60.0
     streams: int = 200
     streams_of_a_user: int = 30
 
@@ -47,8 +53,9 @@ class Service:
     `wake` tells the controller that there is something to do. `checks` gives, for each part that has to work, an empty
     text or what is wrong with it. `figures` are those of the controller for `/metrics`. `hosts` are the names under
     which a service without auth may be asked, in addition to those of this machine. `submitters_priority` is the
-    highest that a submitter may give; admins give any. `webhook_networks` may be told of events though they are not
-    public. `mlflow_url` is where people find MLflow's pages.
+    highest that a submitter may give; admins give any. `public_url` is how people reach the service, where that is
+    known. `webhook_networks` may be told of events though they are not public. `mlflow_url` is where people find
+    MLflow's pages.
     """
 
     store: Store
@@ -58,6 +65,7 @@ class Service:
     backend: Backend | None = None
     mlflow_url: str | None = None
     hosts: tuple[str, ...] = ()
+    public_url: str = ""
     allows_pip: bool = False
     submitters_priority: int = SUBMITTERS_PRIORITY
     driver_cpus: float = 0.0  # that each sweep's driver takes from the cluster
@@ -71,6 +79,11 @@ class Service:
     def views(self) -> Views:
         """What sweeps' folders tell."""
         return Views(self.home, self.backend)
+
+    @cached_property
+    def capacity(self) -> LastSeen | None:
+        """What the cluster has, as it was a moment ago; None where there is no cluster."""
+        return None if self.backend is None else LastSeen(self.backend.capacity)
 
     @cached_property
     def _projects(self) -> Remembered[None, frozenset[str]]:
@@ -87,6 +100,16 @@ class Service:
     def quotas(self) -> Mapping[tuple[str, str], Quota]:
         """All quotas, as they were a moment ago."""
         return self._quotas(None)
+
+    def package(self, digest: str, project: str) -> CodePackage | None:
+        """The project's code package of this digest; None where it has to be sent, if only because its zip is lost."""
+        found = self.store.package(digest, frozenset((project,)))
+        if found is None:
+            return None
+        with self.views.reading(), suppress(FileNotFoundError):
+            if package_file(self.home, digest).stat().st_size == found.size_bytes:
+                return found
+        return None
 
     def changed(self) -> None:
         """Tokens, projects or quotas are not what they were."""

@@ -13,7 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -30,6 +31,8 @@ TIMEOUT_S: Final = 60.0
 IDLE_S: Final = 120.0
 MOST_ASKING: Final = 8  # at a time; each holds one of the service's threads, of which others have need too
 _BUSY: Final = "too much is being read just now; try again"
+MOST_READING: Final = 16  # files at a time, likewise: the folder they are in may hang
+READING_WAITS_S: Final = 0.2
 MAX_CHUNK_BYTES: Final = 262_144
 _LONGEST_CHARACTER: Final = 4  # bytes in UTF-8
 _DRIVER_LOG: Final = "logs/driver.log"
@@ -55,14 +58,27 @@ class Views:
     def __init__(self, home: Path, backend: Backend | None = None) -> None:
         self._home, self._backend = home, backend
         self._reader = ReaderProcess(home)
+        self._reading = threading.BoundedSemaphore(MOST_READING)
 
     def close(self) -> None:
         """End the reading process."""
         self._reader.close()
 
     def progress(self, record: SweepRecord) -> dict[str, Any]:
-        """The driver's newest word: its own file where there is one, else what the store has."""
-        return newest_word(self._folder(record)) or dict(record.progress)
+        """The driver's newest word: its own file where there is one and it can be read, else what the store has."""
+        with suppress(ViewError), self.reading():
+            return newest_word(self._folder(record)) or dict(record.progress)
+        return dict(record.progress)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """A place among those who read files of the data folder. ViewError where there is none."""
+        if not self._reading.acquire(timeout=READING_WAITS_S):
+            raise ViewError(_BUSY)
+        try:
+            yield
+        finally:
+            self._reading.release()
 
     def details(self, record: SweepRecord, *, offset: int, limit: int, insight: bool) -> dict[str, Any] | None:
         """Trials and what they teach; None while there is nothing on record. ViewError where it cannot be read."""
@@ -75,41 +91,45 @@ class Views:
         found: dict[str, Any] | None = self._ask(record, {"what": "curve"})
         return found
 
-    def report(self, record: SweepRecord, name: str) -> bytes | None:
+    def report(self, record: SweepRecord, name: str) -> str | None:
         """A file of the sweep's report: as left at its end, or made now. None while no trial has reported."""
         name = f"report/{name}"
         if record.state.is_over:
-            with suppress(FileNotFoundError, NotOursError):
-                return read_in(self._folder(record), name)
+            with self.reading(), suppress(FileNotFoundError, NotOursError):
+                return read_in(self._folder(record), name).decode(errors="replace")  # a job can write anything there
         found: str | None = self._ask(record, {"what": "report", "name": name})
-        return None if found is None else found.encode()
+        return found
 
-    def log(self, record: SweepRecord, trial: int | None, *, offset: int, limit: int) -> Chunk | None:
+    def log(self, record: SweepRecord, trial: int | None, *, offset: int, limit: int, is_over: bool) -> Chunk | None:
         """A piece of the driver's log, or of a trial's; None where there is none. A negative `offset` is from the end.
 
-        Pieces end between characters, so that they can be put together again.
+        Pieces end between characters, so that they can be put together again; what a sweep that is not over has
+        written of a character waits for the rest of it. Where one is over before its driver began a log, the end of
+        what Ray has of it is shown, which no offset counts.
         """
+        limit = min(limit, MAX_CHUNK_BYTES)
         name = _DRIVER_LOG if trial is None else f"logs/trial-{trial}.log"
         try:
-            with open_in(self._folder(record), name) as stream:
-                return _chunk(stream, offset, min(limit, MAX_CHUNK_BYTES))
+            with self.reading(), open_in(self._folder(record), name) as stream:
+                return _chunk(stream, offset, limit, is_over=is_over)
         except NotOursError:
             return None
         except FileNotFoundError:
             pass
-        if trial is not None or self._backend is None or record.attempt == 0:
+        if trial is not None or self._backend is None or record.attempt == 0 or not is_over:
             return None
         with suppress(UnknownJobError, JobError):
-            found = self._backend.logs(record.id, offset=max(0, offset))
-            return Chunk(found.text, found.next_offset, reaches_end=True)
+            found = self._backend.logs(record.id).text.encode()
+            return Chunk(found[-limit:].decode(errors="ignore"), max(0, offset), reaches_end=True)
         return None
 
     def _folder(self, record: SweepRecord) -> Path:
         return sweeps_folder(self._home) / record.id
 
     def _ask(self, record: SweepRecord, request: dict[str, Any]) -> Any:  # noqa: ANN401  # any JSON value
-        if not (self._folder(record) / "ledger").exists():
-            return None
+        with self.reading():
+            if not (self._folder(record) / "ledger").exists():
+                return None
         said = self._reader.ask({**request, "sweep_id": record.id})
         if "error" in said:
             msg = f"the record of {record.id} cannot be read: {said['error']}"
@@ -117,14 +137,14 @@ class Views:
         return said.get("answer")
 
 
-def _chunk(stream: BinaryIO, offset: int, limit: int) -> Chunk:
+def _chunk(stream: BinaryIO, offset: int, limit: int, *, is_over: bool) -> Chunk:
     end = stream.seek(0, 2)
     start = max(0, end + offset) if offset < 0 else min(offset, end)
     stream.seek(start)
     data = stream.read(max(_LONGEST_CHARACTER, limit))
     reaches_end = start + len(data) >= end
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    text = decoder.decode(data, final=reaches_end)
+    text = decoder.decode(data, final=reaches_end and is_over)
     return Chunk(text, start + len(data) - len(decoder.getstate()[0]), reaches_end)
 
 

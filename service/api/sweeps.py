@@ -117,7 +117,7 @@ class _Wanted:
 
 def _enqueue(caller: Caller, wanted: _Wanted, key: str | None, response: Response) -> dict[str, Any]:
     service, project = caller.service, frozenset((wanted.project,))
-    if wanted.code is not None and service.store.package(wanted.code, project) is None:
+    if wanted.code is not None and service.package(wanted.code, wanted.project) is None:
         message = "the project has no code package of this digest; send it first: PUT /api/v1/packages/{digest}"
         raise unfit(Fault(message, "code", given=wanted.code))
 

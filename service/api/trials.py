@@ -64,7 +64,7 @@ def report_page(sweep: SweepText, caller: Asking) -> Response:
     return Response(_report_file(caller, sweep, "report.html"), media_type="text/html", headers=headers)
 
 
-def _report_file(caller: Caller, text: str, name: str) -> bytes:
+def _report_file(caller: Caller, text: str, name: str) -> str:
     record = caller.sweep(text)
     found = caller.service.views.report(record, name)
     if found is None:
@@ -83,7 +83,7 @@ def best(sweep: SweepText, caller: Asking) -> dict[str, Any]:
         "sweep_id": record.id,
         "metric": progress.get("metric") or _metrics(record)[0],
         "best": progress.get("best"),
-        "config": None if config is None else config.decode(),
+        "config": config,
     }
 
 

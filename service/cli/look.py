@@ -68,7 +68,7 @@ def _log(client: Client, text: str | None, trial: int | None, *, follow: bool) -
     while True:
         piece = client.logs(sweep_id, trial=trial, offset=offset)
         yield piece.text
-        if not piece.text:
+        if piece.is_complete or not piece.text:
             return
         offset = piece.next_offset
 

@@ -27,7 +27,9 @@ def register(app: typer.Typer) -> None:
     )
     tokens.command(epilog=examples(*creates))(spread(create))
     tokens.command("list", epilog=examples("tuneyard token list", "tuneyard token list --json"))(spread(list_tokens))
-    tokens.command(epilog=examples("tuneyard token revoke 3f9a1c"))(spread(revoke))
+    tokens.command(epilog=examples("tuneyard token revoke 3f9a1c", "tuneyard token revoke 3f9a1c --alone"))(
+        spread(revoke)
+    )
     app.add_typer(tokens, name="token")
 
 
@@ -99,8 +101,12 @@ def _until(expires_at: float | None) -> str:
     return "" if expires_at is None else f"until {datetime.fromtimestamp(expires_at, UTC):%Y-%m-%d}"
 
 
-def revoke(place: Place, token: Annotated[str, typer.Argument(help="Its id, as `token list` shows it")]) -> None:
-    """End a token at once."""
+def revoke(
+    place: Place,
+    token: Annotated[str, typer.Argument(help="Its id, as `token list` shows it")],
+    alone: Annotated[bool, typer.Option("--alone", help="Let the tokens that were made with it go on.")] = False,
+) -> None:
+    """End a token at once, and all that were made with it."""
     with place.server_only() as client:
-        client.access.revoke_token(token)
+        client.access.revoke_token(token, alone=alone)
     typer.echo(f"{token} counts no more")

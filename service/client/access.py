@@ -49,9 +49,10 @@ class Access:
         body = {"name": name, "user": user, "roles": given, "expires_in_s": expires_in_s}
         return self._http.ask(NewToken, Call("POST", "/tokens", body=body))
 
-    def revoke_token(self, token_id: str) -> None:
-        """End a token at once."""
-        self._http.send(Call("DELETE", f"/tokens/{quote(token_id, safe='')}"))
+    def revoke_token(self, token_id: str, *, alone: bool = False) -> None:
+        """End a token at once, and all that were made with it unless `alone`."""
+        query = {"alone": "true"} if alone else None
+        self._http.send(Call("DELETE", f"/tokens/{quote(token_id, safe='')}", query))
 
     def projects(self) -> list[ProjectAnswer]:
         """The projects that the caller may look into."""

@@ -1,6 +1,7 @@
 """How the client speaks HTTP: asks again where that is safe, and turns every refusal into an error of ours.
 
-A request that changes something is sent again only if it never arrived, or if its Idempotency-Key makes it count once.
+A request that changes something is sent again only if it surely was not taken, or if its Idempotency-Key makes it
+count once.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ END: Final = "end"  # the event after which nothing follows
 _FIRST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 5.0
 _LONGEST_ADVISED_S: Final = 60.0
-_NEVER_HEARD: Final = (429, 503)  # the server says that it did nothing
-_PERHAPS_HEARD: Final = (502, 504)
+_TOO_MANY: Final = 429
+_AWAY: Final = 503
+_PERHAPS_HEARD: Final = (502, 503, 504)
 _SENT_AT_MOST_ONCE: Final = ("POST", "PATCH")
 _LONGEST_TEXT: Final = 1000  # of what a server says went wrong; nothing that steers a terminal comes through
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
@@ -111,9 +113,9 @@ class Transport:
                 if not (call.is_repeatable or isinstance(caught, httpx2.ConnectError | httpx2.ConnectTimeout)):
                     self._raise_unreachable(caught)
             else:
-                if not _asks_again(call, response.status_code):
+                if not _asks_again(call, response):
                     return self._checked(response)
-                pause_s = _advised_pause(response, pause_s)
+                pause_s = _pause(_advised_s(response), pause_s)
             if time.monotonic() + pause_s > until:
                 if error is not None:
                     self._raise_unreachable(error)
@@ -145,27 +147,31 @@ class Transport:
     def follow(self, path: str, **query: object) -> Iterator[Message]:
         """Server-sent events up to `end`: where the stream breaks off, it is taken up again behind the last one.
 
-        It is given up once the server has been away for `patience_s`.
+        It is given up once the server has been away, or too busy, for `patience_s`.
         """
         last_id: str | None = None
-        away_since: float | None = None
+        away_until: float | None = None
         while True:
+            pause_s = _FIRST_PAUSE_S * random.uniform(1, 3)  # noqa: S311  # spreads clients over time
             try:
                 with self.stream(path, last_id, **query) as stream:
-                    away_since = None
+                    away_until = None
                     for message in stream:
                         if message.event == END:
                             return
                         last_id = message.id or last_id
                         yield message
-            except httpx2.TransportError as error:
-                away_since = away_since or time.monotonic()
-                if time.monotonic() - away_since > self.patience_s:
+            except (httpx2.TransportError, ServerError) as error:
+                if isinstance(error, ServerError):
+                    if error.status not in (_TOO_MANY, *_PERHAPS_HEARD):
+                        raise
+                    pause_s = _pause(error.retry_after_s, pause_s)
+                away_until = away_until or time.monotonic() + self.patience_s
+                if time.monotonic() + pause_s > away_until:
+                    if isinstance(error, ServerError):
+                        raise
                     self._raise_unreachable(error)
-            except ServerError as error:
-                if error.status not in (*_NEVER_HEARD, *_PERHAPS_HEARD):
-                    raise
-            time.sleep(_FIRST_PAUSE_S * random.uniform(1, 3))  # noqa: S311  # spreads clients over time
+            time.sleep(pause_s)
 
     def _once(self, call: Call) -> httpx2.Response:
         headers = {"Idempotency-Key": call.key} if call.key else {}
@@ -220,14 +226,21 @@ def _query(given: Mapping[str, object]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None and value != ()}
 
 
-def _asks_again(call: Call, status: int) -> bool:
-    return status in _NEVER_HEARD or (status in _PERHAPS_HEARD and call.is_repeatable)
+def _asks_again(call: Call, response: httpx2.Response) -> bool:
+    """Whether to send it again: a server that is away and says when it is back did nothing, one that does not may."""
+    status = response.status_code
+    did_nothing = status == _TOO_MANY or (status == _AWAY and _advised_s(response) is not None)
+    return did_nothing or (status in _PERHAPS_HEARD and call.is_repeatable)
 
 
-def _advised_pause(response: httpx2.Response, pause_s: float) -> float:
-    """Seconds that the server asks to wait; `pause_s` where it says nothing."""
+def _advised_s(response: httpx2.Response) -> float | None:
+    """Seconds that the server asks to wait; None where it says nothing."""
     said = response.headers.get("Retry-After", "")
-    return min(max(float(said), pause_s), _LONGEST_ADVISED_S) if said.isdecimal() else pause_s
+    return float(said) if said.isdecimal() else None
+
+
+def _pause(advised_s: float | None, pause_s: float) -> float:
+    return pause_s if advised_s is None else min(max(advised_s, pause_s), _LONGEST_ADVISED_S)
 
 
 def _error(url: str, response: httpx2.Response) -> TuneyardError:
@@ -248,7 +261,7 @@ def _error(url: str, response: httpx2.Response) -> TuneyardError:
         return SweepNotFoundError(detail)
     if status == 401:  # noqa: PLR2004  # HTTP
         detail = f"{detail} (log in with: tuneyard login {url})"
-    return ServerError(detail, status)
+    return ServerError(detail, status, _advised_s(response))
 
 
 def _fault(entry: Mapping[str, Any]) -> Fault:

@@ -19,7 +19,7 @@ from service.errors import TuneyardError
 from service.queueing.lifecycle import max_trials
 from service.records import SweepRecord
 from service.settings import child_environment
-from service.shipping.unpacking import package_file, unpack
+from service.shipping.unpacking import DamagedPackageError, package_file, unpack
 from service.sweeps.dispatch import job_request
 from service.sweeps.folders import Sweep, create, partials, sweeps_folder
 from service.tuning.control import Control, read_control, write_control
@@ -159,8 +159,13 @@ class Placement:
 
     def _unpack(self, digest: str, root: Path) -> None:
         """A copy for this sweep alone, in which its job may write, and which goes with the sweep's folder."""
+        kept = package_file(self.ground.home, digest)
         try:
-            unpack(package_file(self.ground.home, digest), root, digest=digest)
+            unpack(kept, root, digest=digest)
+        except DamagedPackageError:
+            kept.unlink(missing_ok=True)  # so that it is sent again with the next submission
+            msg = f"its code package {digest} was damaged; submit it again"
+            raise RefusedError(msg) from None
         except FileNotFoundError:
             msg = f"its code package {digest} is gone; submit it again"
             raise RefusedError(msg) from None

@@ -22,7 +22,8 @@ def first_token(home: Path, name: str, user: str, days: float | None = None, *, 
     store = Store.open(settings.database_url)
     try:
         expires_at = None if days is None else time.time() + days * 86_400
-        token, _ = issue(store, user, name, {EVERY_PROJECT: Role.ADMIN}, expires_at=expires_at)
+        token, record = issue(store, user, name, {EVERY_PROJECT: Role.ADMIN}, expires_at=expires_at)
+        store.add_audit(user, None, "token create --admin", record.id, "made in the database")
     except ValueError as error:
         raise SpecError([Fault(str(error), "--user", given=user)]) from error
     finally:

@@ -126,6 +126,8 @@ def _service(settings: ServeSettings, auth: AuthSettings, parts: Parts) -> Servi
         authenticator=Authenticator(auth, parts.store, _clock(parts.store)),
         backend=parts.place,
         mlflow_url=settings.mlflow_url,
+        hosts=(_shown(settings.host),),
+        public_url=settings.public_url,
         allows_pip=settings.allow_pip,
         submitters_priority=settings.submitters_priority,
         driver_cpus=settings.driver_cpus,
@@ -200,5 +202,9 @@ def _signals_end_here(server: DrainingServer) -> Iterator[None]:
 
 
 def _url(host: str, port: int) -> str:
-    shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{port}"
+    return f"http://{_shown(host)}:{port}"
+
+
+def _shown(host: str) -> str:
+    """An address as it stands in a URL."""
+    return f"[{host}]" if ":" in host else host

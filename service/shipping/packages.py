@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
 IGNORE_FILE: Final = ".gitignore"
-ALWAYS_BEHIND: Final = (".git/", ".hg/", ".svn/", "__pycache__/", "*.py[co]", ".DS_Store")
+ALWAYS_BEHIND: Final = (".git", ".hg/", ".svn/", "__pycache__/", "*.py[co]", ".DS_Store")
 _LARGEST_SHOWN: Final = 5
 _FIXED_TIME: Final = (1980, 1, 1, 0, 0, 0)  # the first that a zip file can hold
 _UNIX: Final = 3

@@ -47,6 +47,10 @@ class Contents:
     total_bytes: int
 
 
+class DamagedPackageError(PackageError):
+    """A kept zip is not what was sent: it has another SHA-256."""
+
+
 def package_file(home: Path, digest: str) -> Path:
     """Where the service keeps the zip with this SHA-256. PackageError where `digest` is none."""
     return home / "packages" / f"{_checked(digest)}.zip"
@@ -75,12 +79,13 @@ def examine(package: Path | bytes) -> Contents:
 def unpack(package: Path, folder: Path, *, digest: str | None = None) -> Path:
     """Unpack a zip into `folder`, which appears whole or not at all; where it is there already, nothing is done.
 
-    With `digest`, the SHA-256 that the zip must have. PackageError where the zip is refused or damaged.
+    With `digest`, the SHA-256 that the zip must have. PackageError where the zip is refused, DamagedPackageError where
+    it has another one.
     """
     if folder.is_dir():
         return folder
     if digest is not None and digest_of(package) != digest:
-        raise PackageError([_fault("the code package is damaged: its SHA-256 is another one", given=digest)])
+        raise DamagedPackageError([_fault("the code package is damaged: its SHA-256 is another one", given=digest)])
     examine(package)
     partial = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     partial.mkdir(parents=True)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from service.store.access import DEFAULT_PROJECT, Access
 from service.store.audit import Deed
-from service.store.database import Database, StoreError, StoreUnavailableError, UnstorableError
+from service.store.database import Database, StoreError, StoreUnavailableError, UncertainWriteError, UnstorableError
 from service.store.events import Delivery, Events
 from service.store.leases import LeaseLostError, Leases, sweep_lease
 from service.store.sweeps import KeyConflictError, ProjectNotFoundError, Sweeps, VersionConflictError
@@ -28,6 +28,7 @@ __all__ = [
     "Store",
     "StoreError",
     "StoreUnavailableError",
+    "UncertainWriteError",
     "UnstorableError",
     "VersionConflictError",
     "sweep_lease",

@@ -44,15 +44,16 @@ class Access:
         *,
         token_hash: str,
         expires_at: float | None = None,
-        token_id: str | None = None,
+        made_with: str | None = None,
     ) -> TokenRecord:
-        """Keep a token by its hash; `token_id` where the token itself holds it, else one is made up."""
+        """Keep a token by its hash; `made_with` is the token that its maker showed, if that was one."""
 
         def work(connection: sa.Connection) -> TokenRecord:
-            chosen = token_id or secrets.token_hex(6)
+            chosen = secrets.token_hex(6)
             plain = {project: role.value for project, role in roles.items()}
             now = self._database.now(connection)
-            row = {"id": chosen, "user": user, "name": name, "roles": plain, "token_hash": token_hash}
+            row: dict[str, Any] = {"id": chosen, "user": user, "name": name, "roles": plain, "token_hash": token_hash}
+            row["made_with"] = made_with
             connection.execute(sa.insert(tokens).values({**row, "created_at": now, "expires_at": expires_at}))
             return TokenRecord(chosen, user, name, dict(roles), now, expires_at)
 
@@ -70,13 +71,18 @@ class Access:
         query = query if user is None else query.where(tokens.c.user == user)
         return self._database.read(lambda c: [token_of(row) for row in c.execute(query)])
 
-    def revoke_token(self, token_id: str) -> bool:
-        """Make a token useless from now on; whether it was of use before."""
+    def revoke_token(self, token_id: str, *, alone: bool = False) -> bool:
+        """Make a token useless from now on, and all that were made with it unless `alone`; whether it was of use."""
 
         def work(connection: sa.Connection) -> bool:
-            is_it = (tokens.c.id == token_id) & tokens.c.revoked_at.is_(None)
-            change = sa.update(tokens).where(is_it).values(revoked_at=self._database.now(connection))
-            return bool(connection.execute(change).rowcount)
+            now, counts = self._database.now(connection), tokens.c.revoked_at.is_(None)
+            change = sa.update(tokens).values(revoked_at=now)
+            was_of_use = bool(connection.execute(change.where(tokens.c.id == token_id, counts)).rowcount)
+            if not alone:
+                heirs = sa.select(tokens.c.id).where(tokens.c.made_with == token_id).cte(recursive=True)
+                heirs = heirs.union(sa.select(tokens.c.id).where(tokens.c.made_with == heirs.c.id))
+                connection.execute(change.where(tokens.c.id.in_(sa.select(heirs.c.id)), counts))
+            return was_of_use
 
         return self._database.write(work)
 

@@ -55,6 +55,10 @@ class StoreUnavailableError(StoreError):
     """The database cannot be reached, or is too busy; the same may work later."""
 
 
+class UncertainWriteError(StoreUnavailableError):
+    """The connection broke while a change was made durable: it may be there, or not."""
+
+
 class UnstorableError(StoreError):
     """A text or a number that no database keeps, such as a NUL character: the fault is the asker's."""
 
@@ -167,11 +171,18 @@ class Database:
     def _write_alone(self, work: Work[Answer]) -> Answer:
         with plain_errors():
             for left in reversed(range(_RETRIES)):
+                is_committing = False
                 try:
                     with self._writing.begin() as connection:
-                        return work(connection)
+                        answer = work(connection)
+                        is_committing = True
+                    return answer  # noqa: TRY300  # once it is durable, and not before
                 except DBAPIError as error:
-                    if not left or getattr(error.orig, "sqlstate", None) not in _AGAIN:
+                    is_undone = getattr(error.orig, "sqlstate", None) in _AGAIN
+                    if is_committing and not is_undone:
+                        msg = f"the database broke off while it was written: {error.orig}"
+                        raise UncertainWriteError(msg) from error
+                    if not left or not is_undone:
                         raise
         raise AssertionError  # the last try returns or raises
 

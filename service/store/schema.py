@@ -157,6 +157,7 @@ tokens: Final = sa.Table(
     _time("created_at"),
     _time("expires_at", nullable=True),
     _time("revoked_at", nullable=True),
+    sa.Column("made_with", sa.Text),  # the id of a token
     sa.Index(None, "token_hash", unique=True),
     sa.Index(None, "user"),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import sqlalchemy as sa
@@ -18,6 +19,7 @@ from service.store import (
     ProjectNotFoundError,
     Store,
     StoreUnavailableError,
+    UncertainWriteError,
     UnstorableError,
     VersionConflictError,
 )
@@ -265,3 +267,20 @@ class TestStuckDatabase:
         waiting.result(timeout=60)
         for database in (first, second):
             database.close()
+
+    def test_a_connection_that_breaks_while_it_commits_leaves_it_open_what_was_done(self, postgresql_url: str) -> None:
+        database = Database(new_database(postgresql_url))
+        broken = "PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(60); RETURN NULL;"
+        for statement in (
+            "CREATE TABLE broken (a int)",
+            f"CREATE FUNCTION break_off() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {broken} END $$",
+            """CREATE CONSTRAINT TRIGGER at_the_end AFTER INSERT ON broken DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION break_off()""",
+        ):
+            database.write(partial(sa.Connection.exec_driver_sql, statement=statement))
+        with pytest.raises(UncertainWriteError):
+            database.write(lambda c: c.exec_driver_sql("INSERT INTO broken VALUES (1)"))
+        with pytest.raises(StoreUnavailableError) as before_the_end:
+            database.write(lambda c: c.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())"))
+        assert not isinstance(before_the_end.value, UncertainWriteError)
+        database.close()

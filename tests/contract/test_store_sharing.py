@@ -143,17 +143,31 @@ class TestTelling:
 
 class TestAccess:
     def test_tokens_are_known_by_hash_alone(self, store: Store) -> None:
-        kept = store.add_token("ann", "laptop", {"*": Role.ADMIN}, token_hash="h1", expires_at=5.0, token_id="t1")
+        kept = store.add_token("ann", "laptop", {"*": Role.ADMIN}, token_hash="h1", expires_at=5.0)
         assert store.token_by_hash("h1") == kept == store.tokens("ann")[0]
         assert store.token_by_hash("h2") is None
         assert store.tokens("bob") == []
-        assert store.revoke_token("t1")
-        assert not store.revoke_token("t1")
+        assert store.revoke_token(kept.id)
+        assert not store.revoke_token(kept.id)
         revoked = store.token_by_hash("h1")
         assert revoked is not None
         assert revoked.revoked_at is not None
         with pytest.raises(StoreError):
             store.add_token("bob", "copy", {}, token_hash="h1")
+
+    def test_what_was_made_with_a_token_ends_with_it(self, store: Store) -> None:
+        made: list[str] = []
+        for name, maker in (("first", None), ("second", 0), ("third", 1), ("other", None), ("beside", 0)):
+            made_with = None if maker is None else made[maker]
+            made.append(store.add_token("ann", name, {}, token_hash=name, made_with=made_with).id)
+
+        def counting() -> set[str]:
+            return {token.name for token in store.tokens("ann") if token.revoked_at is None}
+
+        store.revoke_token(made[1], alone=True)
+        assert counting() == {"first", "third", "other", "beside"}
+        assert store.revoke_token(made[0])
+        assert counting() == {"other"}
 
     def test_quotas_projects_and_packages(self, store: Store) -> None:
         store.set_quota("user", "ann", Quota(cpus=4))

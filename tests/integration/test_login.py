@@ -34,7 +34,9 @@ def test_the_first_token_is_made_where_the_database_is(tuneyard: Command, tmp_pa
     assert (made.code, made.out[:3]) == (0, "ty_")
     with served(tmp_path / "local", "token") as mine:
         found = mine.store.tokens("root@example.org")
+        noted = [(entry.action, entry.subject) for entry in mine.store.audit(None)]
     assert [token.roles for token in found] == [{"*": Role.ADMIN}]
+    assert noted == [("token create --admin", found[0].id)]
 
 
 def test_commands_that_need_a_server_say_so(tuneyard: Command) -> None:

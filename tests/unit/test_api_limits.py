@@ -8,15 +8,18 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 
-from service.api.auth import AuthSettings
+from service.api.auth import AuthSettings, ProxySettings
 from service.api.limits import Buckets
 from service.api.problems import problem_of
 from service.api.service import Limits
-from service.api.sweep_views import MOST_ASKING, ReaderProcess, ViewError
-from tests.serving import ROOT, Served, serving, spec
+from service.api.sweep_views import MOST_ASKING, MOST_READING, ReaderProcess, ViewError
+from service.records import Role
+from tests.serving import ROOT, URL, Served, serving, spec
 
 
 @pytest.fixture
@@ -70,10 +73,10 @@ def test_a_flood_is_told_when_to_come_back(served: Served) -> None:
     assert served.ask("submitter", "GET", "/whoami").status_code == 200, "others are not held up"
 
 
-def noting(calls: list[object], do: Callable[[object], object]) -> Callable[[object], object]:
+def noting(calls: list[object], do: Callable[[Any], object]) -> Callable[[Any], object]:
     """`do`, with a note of each call."""
 
-    def noted(given: object) -> object:
+    def noted(given: Any) -> object:  # noqa: ANN401  # whatever `do` takes
         calls.append(given)
         return do(given)
 
@@ -97,9 +100,27 @@ def test_what_is_refused_for_coming_too_often_leaves_no_trace_in_the_database(
 
 def test_guessing_tokens_is_slowed_down(served: Served) -> None:
     guess = {"Authorization": f"Bearer ty_abc_{'0' * 40}"}
+    assert served.ask("viewer", "GET", "/whoami").status_code == 200
     statuses = [served.client.get("/api/v1/whoami", headers=guess).status_code for _ in range(6)]
     assert statuses == [401] * 3 + [429] * 3
+    served.service.changed()
     assert served.ask("viewer", "GET", "/whoami").status_code == 200, "who is known is not held up"
+
+
+def test_a_guess_too_many_is_not_even_looked_up(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    tokens = served.service.authenticator._tokens
+    monkeypatch.setattr(tokens, "_ask", noting(asked, tokens._ask))
+    for n in range(6):
+        served.client.get("/api/v1/whoami", headers={"Authorization": f"Bearer ty_abc_{n:040x}"})
+    assert len(asked) == 3
+
+
+def test_a_flood_of_what_everybody_may_ask_is_cut_off_but_for_health(tmp_path: Path) -> None:
+    with serving(tmp_path, limits=Limits(public_per_s=0.01, public_burst=3)) as served:
+        paths = ("/metrics", "/readyz", "/api/v1/docs", "/metrics", "/readyz")
+        assert [served.client.get(path).status_code for path in paths] == [200] * 3 + [429] * 2
+        assert served.client.get("/healthz").status_code == 200
 
 
 def test_buckets_fill_up_again() -> None:
@@ -146,6 +167,27 @@ def test_without_auth_only_this_machine_may_ask(tmp_path: Path, headers: dict[st
         assert served.client.get("/api/v1/whoami", headers=headers).status_code == status
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Origin": "https://evil.example.org"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "https://tuneyard.example.org"}, 200),
+        ({"Origin": "http://127.0.0.1:8700"}, 200),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+    ],
+)
+def test_no_other_page_asks_in_the_name_of_whom_the_proxy_knows(
+    tmp_path: Path, headers: dict[str, str], status: int
+) -> None:
+    proxy = AuthSettings("proxy", proxy=ProxySettings(("10.0.0.0/8",), default_roles={"default": Role.ADMIN}))
+    with serving(tmp_path, auth=proxy, public_url="https://tuneyard.example.org/") as served:
+        sweep_id = served.submit()["id"]
+        client = TestClient(served.app, base_url=URL, client=("10.1.2.3", 1), headers={"X-Forwarded-User": "ada"})
+        assert client.post(f"/api/v1/sweeps/{sweep_id}/cancel", headers=headers).status_code == status
+
+
 def test_without_auth_everybody_is_the_local_admin(tmp_path: Path) -> None:
     with serving(tmp_path, auth=AuthSettings("none")) as served:
         assert served.client.post("/api/v1/sweeps", json={"spec": spec()}).json()["owner"] == "local"
@@ -170,9 +212,21 @@ def test_metrics_count_requests_by_route_and_sweeps_by_state(served: Served) -> 
     assert sweep_id not in text
 
 
+def test_storage_that_hangs_holds_up_only_those_who_read_it(served: Served) -> None:
+    sweep_id, views = served.submit()["id"], served.service.views
+    for _ in range(MOST_READING):
+        views._reading.acquire()
+    assert served.ask("viewer", "GET", f"/sweeps/{sweep_id}").json()["progress"] == {}
+    busy = served.ask("viewer", "GET", f"/sweeps/{sweep_id}/logs")
+    assert (busy.status_code, busy.headers["retry-after"]) == (503, "2")
+    views._reading.release()
+    assert served.ask("viewer", "GET", f"/sweeps/{sweep_id}/logs").status_code == 200
+
+
 FOOTPRINT = """
 import sys, tempfile
 from pathlib import Path
+from typing import Any
 import psutil
 from tests.serving import serving
 with serving(Path(tempfile.mkdtemp())) as served:

@@ -19,6 +19,7 @@ from service.api.guard import GuardedRoute, UndeclaredRouteError
 from service.api.rules import RULES
 from service.api.service import Limits
 from service.records import Role
+from service.shipping.unpacking import package_file
 from tests.serving import PEOPLE, Served, serving, spec
 
 PUBLIC_HOOK: Final = "http://192.0.2.7/hook"  # of documentation: allowed by the service below, never asked here
@@ -28,7 +29,7 @@ ANYBODY: Final = ("nobody", "bad", "expired", "revoked", *PEOPLE)
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     networks = (ipaddress.ip_network("192.0.2.0/24"),)
-    patient = Limits(failures_burst=10_000)
+    patient = Limits(failures_burst=10_000, public_burst=10_000)
     with serving(tmp_path_factory.mktemp("rules"), webhook_networks=networks, limits=patient) as found:
         store = found.service.store
         expired, _ = issue(store, "late", "test", {"*": Role.ADMIN}, expires_at=store.now() - 1)
@@ -42,7 +43,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def zipped() -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as package:
-        package.writestr("mine.py", "lr = 0.1\n")
+        package.writestr(zipfile.ZipInfo("mine.py"), "lr = 0.1\n")  # whose time is always the same
     return content.getvalue()
 
 
@@ -69,7 +70,10 @@ def request_for(served: Served, who: str, path: str, operation: dict[str, Any]) 
     if "digest" in names:
         values["digest"] = hashlib.sha256(zipped()).hexdigest()
         if "put" not in operation["operationId"]:
-            store.add_package("default", values["digest"], 1)
+            store.add_package("default", values["digest"], len(zipped()))
+            kept = package_file(served.service.home, values["digest"])
+            kept.parent.mkdir(exist_ok=True)
+            kept.write_bytes(zipped())
     if "token_id" in names:
         values["token_id"] = issue(store, who, "extra", {"default": Role.VIEWER})[1].id
     if "webhook_id" in names:

@@ -8,12 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 
-from service.api.auth import issue
+from service.api.auth import AuthSettings, ProxySettings, issue
 from service.api.models import Details, Sweep
+from service.queueing.lifecycle import Cancel
 from service.records import Role
 from service.store import audit
-from tests.serving import Served, serving, spec, write_sweep
+from tests.serving import URL, Served, serving, spec, write_sweep
 
 
 @pytest.fixture
@@ -223,6 +225,18 @@ def test_what_came_of_a_sweep_is_read_from_its_folder(served: Served) -> None:
     assert served.ask("viewer", "GET", f"/sweeps/{record['id']}/report").json()["best"]["trial"] == 1
 
 
+def test_what_a_job_left_as_its_report_is_text_whatever_its_bytes(served: Served) -> None:
+    record = served.submit()
+    folder = write_sweep(served.service.home, record, [0.5], is_over=True)
+    (folder / "report").mkdir()
+    for name in ("best.yaml", "report.json", "report.html"):
+        (folder / "report" / name).write_bytes(b"lr: \xff")
+    served.service.store.act(record["id"], None, Cancel(), by="somebody")
+    assert served.ask("viewer", "GET", f"/sweeps/{record['id']}/best").json()["config"] == "lr: \ufffd"
+    for page in ("report", "report.html"):
+        assert served.ask("viewer", "GET", f"/sweeps/{record['id']}/{page}").content.decode() == "lr: \ufffd"
+
+
 def test_nothing_of_the_machine_shows(served: Served) -> None:
     record = served.submit()
     write_sweep(served.service.home, record, [0.5])
@@ -298,3 +312,18 @@ def test_a_token_lives_no_longer_than_the_one_that_makes_it(served: Served, aske
     second = served.ask("submitter", "POST", "/tokens", json={"name": "endless", "expires_in_s": asked}).json()
     assert second["expires_at"] - first["created_at"] == pytest.approx(expected, abs=20)
     assert second["expires_at"] <= first["expires_at"]
+
+
+def test_who_has_no_token_makes_none_that_lasts_for_ever(tmp_path: Path) -> None:
+    proxy = AuthSettings("proxy", proxy=ProxySettings(("10.0.0.0/8",), default_roles={"default": Role.ADMIN}))
+    with serving(tmp_path, auth=proxy) as served:
+        client = TestClient(served.app, base_url=URL, client=("10.1.2.3", 1), headers={"X-Forwarded-User": "ada"})
+        made = client.post("/api/v1/tokens", json={"name": "endless"}).json()
+        assert made["expires_at"] - made["created_at"] == pytest.approx(90 * 86_400, abs=60)
+        heir = served.client.post(
+            "/api/v1/tokens", json={"name": "heir"}, headers={"Authorization": f"Bearer {made['token']}"}
+        ).json()
+        assert heir["expires_at"] <= made["expires_at"]
+        assert client.delete(f"/api/v1/tokens/{made['id']}").status_code == 204
+        again = served.client.get("/api/v1/whoami", headers={"Authorization": f"Bearer {heir['token']}"})
+        assert again.status_code == 401

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,8 +17,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from service.api import auth_oidc
-from service.api.auth import Authenticator, AuthError, AuthSettings, ProxySettings, issue
+from service.api.auth import Authenticator, AuthError, AuthSettings, ProviderAwayError, ProxySettings, issue
 from service.api.auth_oidc import OidcSettings
+from service.api.problems import problem_of
 from service.api.remembered import Remembered
 from service.records import Role
 from service.store import Store
@@ -182,14 +184,53 @@ def test_while_the_provider_is_away_its_known_keys_count(
     oidc: Authenticator, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     provider.is_away = True
-    with pytest.raises(AuthError, match="cannot be reached"):
+    with pytest.raises(ProviderAwayError, match="cannot be reached") as away:
         oidc.authenticate(bearer(provider.token()), "")
+    problem = problem_of(away.value)
+    assert problem is not None
+    assert (problem.status_code, problem.headers) == (503, {"Retry-After": "2"})
     provider.is_away = False
     monkeypatch.setattr(auth_oidc, "SHORTEST_REFRESH_S", 0.0)
     oidc.authenticate(bearer(provider.token()), "")
     provider.is_away = True
     monkeypatch.setattr(auth_oidc, "KEYS_LAST_S", 0.0)
     assert oidc.authenticate(bearer(provider.token()), "").user == "ada"
+
+
+@pytest.mark.parametrize("answer", [b"<html>", b"[]", b"{}", b'{"keys": 7}', b'{"keys": [7]}', b"\xff"])
+def test_keys_that_are_none_are_the_providers_trouble(
+    oidc: Authenticator, provider: Provider, answer: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provider, "published", lambda: answer)
+    with pytest.raises(ProviderAwayError):
+        oidc.authenticate(bearer(provider.token()), "")
+
+
+def test_who_is_known_does_not_wait_while_the_provider_is_asked(
+    oidc: Authenticator, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, published = provider.token(), provider.published()
+    oidc.authenticate(bearer(known), "")
+    is_asked, go_on = threading.Event(), threading.Event()
+
+    def slowly() -> bytes:
+        is_asked.set()
+        go_on.wait(60)
+        return published
+
+    monkeypatch.setattr(provider, "published", slowly)
+    monkeypatch.setattr(auth_oidc, "KEYS_LAST_S", 0.0)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(oidc.authenticate, bearer(known), "")
+        is_asked.wait(60)
+        assert oidc.authenticate(bearer(known), "").user == "ada"
+        assert not first.done()
+        go_on.set()
+        assert first.result().user == "ada"
+
+
+def test_subjects_of_providers_that_name_their_kind_are_users(oidc: Authenticator, provider: Provider) -> None:
+    assert oidc.authenticate(bearer(provider.token(sub="auth0|507f1f77")), "").user == "auth0|507f1f77"
 
 
 def test_api_tokens_count_beside_the_provider(oidc: Authenticator, store: Store) -> None:

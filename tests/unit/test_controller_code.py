@@ -82,3 +82,13 @@ def test_code_that_is_sent_again_just_now_stays(world: World) -> None:
     digest = sent(world, b"x = 1")
     world.controller.placement.remove_package(digest, before=world.store.now() - 60)
     assert package_file(world.home, digest).exists()
+
+
+def test_a_damaged_zip_is_dropped_so_that_it_can_be_sent_again(world: World) -> None:
+    digest = sent(world, b"x = 1")
+    package_file(world.home, digest).write_bytes(b"damaged")
+    sweep = world.submit(sent=digest)
+    world.passes(2)
+    assert world[sweep].state is State.FAILED
+    assert "damaged; submit it again" in world[sweep].reason
+    assert not package_file(world.home, digest).exists()

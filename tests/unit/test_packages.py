@@ -126,3 +126,8 @@ def test_a_package_with_a_name_of_ours_is_refused(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(PackageError, match="is no folder"):
         build(tmp_path / "none")
+
+
+def test_the_file_with_which_a_working_tree_names_its_repository_stays(tmp_path: Path) -> None:
+    write(tmp_path, {".git": "gitdir: ../net/.git/worktrees/net\n", "sub/.git": "gitdir: ../x\n", "net.py": ""})
+    assert names(build(tmp_path).content) == ["net.py"]

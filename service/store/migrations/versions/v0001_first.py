@@ -63,7 +63,8 @@ def _make_records() -> None:
 def _make_access() -> None:
     _table("projects", [_text("name")], [_time("created_at")])
     times = [_time("created_at"), _time("expires_at", nullable=True), _time("revoked_at", nullable=True)]
-    _table("tokens", [_id("id")], [_text("user"), _text("name"), _text("roles"), _text("token_hash"), *times])
+    maker = sa.Column("made_with", sa.Text)
+    _table("tokens", [_id("id")], [_text("user"), _text("name"), _text("roles"), _text("token_hash"), *times, maker])
     op.create_index("ix_tokens_token_hash", "tokens", ["token_hash"], unique=True)
     op.create_index("ix_tokens_user", "tokens", ["user"])
     _table("quotas", [_text("kind"), _text("name")], [_text("quota")])

@@ -1,0 +1,118 @@
+"""What the client sends again, and what it does not: a server tells it, answer by answer, how things stand."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from service.api.problems import problem_of
+from service.client.http import Call, Transport
+from service.errors import ServerError
+from service.store import StoreUnavailableError, UncertainWriteError
+
+Answer = tuple[int, dict[str, str]]
+AWAY: Answer = (503, {})
+BACK_SOON: Answer = (503, {"Retry-After": "0"})
+TOO_MANY: Answer = (429, {})
+DONE: Answer = (200, {})
+
+
+@dataclass
+class Scripted:
+    """A server that gives `answers` one after the other, and the last one for ever."""
+
+    url: str = ""
+    answers: list[Answer] = field(default_factory=list)
+    asked: int = 0
+
+
+@pytest.fixture
+def server() -> Iterator[Scripted]:
+    found = Scripted()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.do_GET()
+
+        def do_GET(self) -> None:
+            status, headers = found.answers[min(found.asked, len(found.answers) - 1)]
+            found.asked += 1
+            self.send_response(status)
+            for name, value in {"Content-Length": "2", **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=http.serve_forever, daemon=True)
+    thread.start()
+    found.url = f"http://127.0.0.1:{http.server_port}"
+    yield found
+    http.shutdown()
+    http.server_close()
+    thread.join()
+
+
+PLAIN, KEYED, READ = Call("POST", "/tokens", body={}), Call("POST", "/sweeps", body={}, key="k"), Call("GET", "/tokens")
+
+
+@pytest.mark.parametrize(
+    ("call", "answer", "asked"),
+    [
+        (PLAIN, AWAY, 1),
+        (PLAIN, (502, {}), 1),
+        (PLAIN, BACK_SOON, 2),
+        (PLAIN, TOO_MANY, 2),
+        (KEYED, AWAY, 2),
+        (KEYED, (504, {}), 2),
+        (READ, AWAY, 2),
+    ],
+)
+def test_a_creation_is_sent_again_only_if_it_was_surely_not_taken(
+    server: Scripted, call: Call, answer: Answer, asked: int
+) -> None:
+    server.answers = [answer, DONE]
+    http = Transport(server.url, None)
+    if asked == 1:
+        with pytest.raises(ServerError):
+            http.send(call)
+    else:
+        assert http.send(call).status_code == 200
+    assert server.asked == asked
+    http.close()
+
+
+def test_the_server_says_when_to_come_back_only_for_what_it_did_not_do() -> None:
+    certain, uncertain = problem_of(StoreUnavailableError("away")), problem_of(UncertainWriteError("broke off"))
+    assert certain is not None
+    assert uncertain is not None
+    assert (certain.status_code, certain.headers) == (503, {"Retry-After": "2"})
+    assert (uncertain.status_code, uncertain.headers) == (503, {})
+
+
+@pytest.mark.parametrize("answer", [AWAY, TOO_MANY, (502, {})])
+def test_what_is_followed_is_given_up_once_the_server_has_been_away_for_long(server: Scripted, answer: Answer) -> None:
+    server.answers = [answer]
+    http = Transport(server.url, None, patience_s=0.7)
+    with pytest.raises(ServerError) as refused:
+        next(http.follow("/events"))
+    assert refused.value.status == answer[0]
+    assert server.asked > 1
+    http.close()
+
+
+def test_what_is_followed_waits_for_as_long_as_it_is_told_to(server: Scripted) -> None:
+    server.answers = [(429, {"Retry-After": "3600"})]
+    http = Transport(server.url, None)
+    with pytest.raises(ServerError, match="429"):
+        next(http.follow("/events"))
+    assert server.asked == 1, "an hour is longer than anybody waits"
+    http.close()
