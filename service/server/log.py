@@ -16,7 +16,7 @@ _SECRETS: Final = (
     re.compile(r"(\w+://[^/\s:@\"']*:)[^/\s@\"']+(?=@)"),  # the password in a URL
     re.compile(r"(?i)(\b(?:token|secret|password|authorization|api_key)=)[^\s&\"',]+"),
 )
-_QUIET: Final = ("alembic", "httpx", "httpcore", "sqlalchemy", "uvicorn.error", "uvicorn.access")
+_QUIET: Final = ("alembic", "httpx2", "httpcore2", "sqlalchemy", "uvicorn.error", "uvicorn.access")
 
 
 def without_secrets(text: str) -> str:
