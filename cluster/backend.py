@@ -113,12 +113,21 @@ class Backend(Protocol):
         """Where the job stands; UnknownJobError for an id that was never submitted."""
 
     def statuses(self, job_ids: Iterable[str]) -> dict[str, JobStatus]:
-        """Where several jobs stand, in one question; those that were never submitted are left out."""
+        """Where several jobs stand, in one question; those that were never submitted are left out.
+
+        May be behind on what somebody else has submitted or had forgotten, by half a minute at most; `status` is not.
+        """
 
     def stop(self, job_id: str, *, wait_s: float = 30.0) -> JobStatus:
         """Interrupt the job, wait for a clean end, then kill what is left of it. A job that is over stays as it is.
 
         Blocks for `wait_s` and a few seconds at most; `wait_s=0` kills at once. UnknownJobError as in `status`.
+        """
+
+    def forget(self, job_id: str) -> None:
+        """Have the place forget a job that is over: its id is as if never submitted. Nothing where it is unknown.
+
+        JobError where the job still runs.
         """
 
     def logs(self, job_id: str, *, offset: int = 0) -> LogChunk:

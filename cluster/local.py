@@ -89,6 +89,19 @@ class LocalBackend:
         self._await_supervisor(record)
         return self.status(job_id)
 
+    def forget(self, job_id: str) -> None:
+        """Remove the record of a job that is over; what it wrote stays in its folder."""
+        if self._record(job_id) is None:
+            return
+        with self._lock(job_id):
+            record = self._record(job_id)
+            if record is not None and not self._status_of(job_id, record).state.is_over:
+                msg = f"job {job_id} still runs; stop it first"
+                raise JobError(msg)
+            folder = self._job_folder(job_id)
+            for left in (folder / "job.json", *folder.glob("stop-*")):
+                left.unlink(missing_ok=True)
+
     def logs(self, job_id: str, *, offset: int = 0) -> LogChunk:
         """What the job wrote to stdout and stderr, all attempts one after the other."""
         self._known(job_id)

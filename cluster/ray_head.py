@@ -43,7 +43,6 @@ OBJECT_STORE_BYTES: Final = 256 * 2**20  # results and configurations only; data
 # What runs on it is other people's code, which must not find the secrets of the service that started it.
 _NOT_FOR_RAY: Final = ("TUNEYARD_", "PGPASSWORD", "RAY_ADDRESS", "RAY_AUTH_TOKEN")
 _POLL_S: Final = 0.2
-_LOG_LINES: Final = 15
 _PORTS: Final = (
     "port",
     "dashboard-port",
@@ -95,7 +94,7 @@ def own(folder: Path, *, cpus: int | None = None, gpus: int | None = None) -> Ra
             _end(folder, head)
             if not left:
                 break
-        msg = f"Ray does not come up on this machine; the end of {folder / 'ray.log'} says:\n{_tail(folder)}"
+        msg = f"Ray does not come up on this machine: {_tail(folder) or 'no answer'} (more in {folder / 'ray.log'})"
         raise JobError(msg)
 
 
@@ -239,8 +238,10 @@ def _scratch(folder: Path) -> Path:
 
 
 def _tail(folder: Path) -> str:
+    """The last line of its log, which says what went wrong where it ended with an exception."""
     with contextlib.suppress(OSError):
-        return "\n".join((folder / "ray.log").read_text(errors="replace").splitlines()[-_LOG_LINES:])
+        lines = (folder / "ray.log").read_text(errors="replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
     return ""
 
 

@@ -1,17 +1,17 @@
 """Runs a job on a Ray cluster through the Jobs API of its head, over HTTP alone: this process needs no Ray.
 
 A job's first attempt has the job's id as its submission id, a later one `<id>.<attempt>`. Ray forgets all its jobs when
-its head is lost, and their output with them.
+its head is lost, and their output with them; else it keeps each until it is told to forget it. It has one list of all
+of them, everybody's, which is long to read: so it is asked for now and then, and for the jobs that run in between.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import math
 import os
 import re
 import shlex
-import signal
 import ssl
 import time
 from collections.abc import Iterable
@@ -22,12 +22,12 @@ from urllib.parse import quote, urlsplit
 
 import httpx2
 
+from cluster._ray_attempt import ATTEMPT, JOB, NO_COMMAND, NO_FOLDER, OF_SIGNAL, Attempt, last_line
 from cluster.backend import (
     Backend,
     Capacity,
     JobError,
     JobRequest,
-    JobState,
     JobStatus,
     LogChunk,
     Node,
@@ -38,18 +38,11 @@ from cluster.backend import (
 STOP_WAIT_S: Final = 60  # a driver that is told to end waits for its trials' next reports
 TIMEOUT_S: Final = 20.0
 _POLL_S: Final = 0.3
+_TAKEN: Final = "already exists"
+LIST_EVERY_S: Final = 30.0  # and with each submission of ours: how old what is known of the rest may get
+MOST_SINGLE: Final = 50  # jobs that are asked for one by one; to list all takes less for more of them
 _KILL_S: Final = 4.0  # beyond the wait: until Ray has killed what would not end, and says so
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")
-_JOB, _ATTEMPT = "tuneyard_job", "tuneyard_attempt"  # metadata by which submissions are found again
-_ATTEMPTS: Final = 2**31  # more than there can be of one job
-_STATES: Final = {
-    "PENDING": JobState.PENDING,
-    "RUNNING": JobState.RUNNING,
-    "SUCCEEDED": JobState.SUCCEEDED,
-    "FAILED": JobState.FAILED,
-    "STOPPED": JobState.STOPPED,
-}
-_NO_FOLDER, _NO_COMMAND, _OF_SIGNAL = 126, 127, 128  # a shell's exit codes; a signal's number is added to the last
 _UNAUTHORIZED: Final = (401, 403)
 _GATEWAY_ERRORS: Final = (502, 503, 504)
 _OWN_TROUBLE: Final = 500
@@ -99,9 +92,18 @@ class RayJobsBackend:
     but cannot make it shorter.
     """
 
-    def __init__(self, url: str, access: Access = Access(), *, stop_wait_s: int = STOP_WAIT_S) -> None:  # frozen
+    def __init__(
+        self,
+        url: str,
+        access: Access = Access(),  # frozen
+        *,
+        stop_wait_s: int = STOP_WAIT_S,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
         self._url, self._access, self._stop_wait_s = _plain_url(url), access, stop_wait_s
-        self._http = httpx2.Client(base_url=self._url, timeout=TIMEOUT_S, verify=_tls(access.ca_file))
+        self._newest: tuple[float, dict[str, Attempt]] = -math.inf, {}  # when it was asked for; by job
+        self._changed_at = -math.inf  # by us, what Ray knows; on the same clock
+        self._http = httpx2.Client(base_url=self._url, timeout=timeout_s, verify=_tls(access.ca_file))
 
     def submit(self, request: JobRequest) -> JobStatus:
         """Start the job as an entrypoint on the cluster; see `Backend.submit`.
@@ -115,20 +117,43 @@ class RayJobsBackend:
         if attempts and not attempts[-1].status.state.is_over:
             msg = f"attempt {attempts[-1].attempt} of job {request.job_id} still runs; stop it first"
             raise JobError(msg)
-        answer = self._ask("POST", "/api/jobs/", json=self._submission(request))
-        if answer.status_code != httpx2.codes.OK and "already exists" not in answer.text:
+        answer = self._post(request)
+        if answer.status_code != httpx2.codes.OK and _TAKEN not in answer.text:
             is_its_own = answer.status_code >= _OWN_TROUBLE and _REFUSED_WITHIN not in answer.text
-            msg = f"the Ray at {self._url} refuses job {request.job_id}: {_last_line(answer.text)}"
+            msg = f"the Ray at {self._url} refuses job {request.job_id}: {last_line(answer.text)}"
             raise PlaceLostError(msg) if is_its_own else JobError(msg)
+        with contextlib.suppress(JobError):  # else with the next attempt
+            for superseded in attempts[:-1]:  # the last one shows why there had to be another
+                self._delete(superseded.submission_id)
         return self.status(request.job_id)
+
+    def _post(self, request: JobRequest) -> httpx2.Response:
+        """The answer to the submission; how a job ended, Ray may write after it was deleted, and take its id so."""
+        sent = self._submission(request)
+        try:
+            answer = self._ask("POST", "/api/jobs/", json=sent)
+            if _TAKEN in answer.text and request.job_id not in self._attempts([request.job_id]):
+                self._delete(sent["submission_id"])
+                answer = self._ask("POST", "/api/jobs/", json=sent)
+        finally:
+            self._changed_at = time.monotonic()
+        return answer
 
     def status(self, job_id: str) -> JobStatus:
         """Where the job's newest attempt stands."""
         return self._known(job_id)[-1].status
 
     def statuses(self, job_ids: Iterable[str]) -> dict[str, JobStatus]:
-        """Where the newest attempts of several jobs stand, in one request."""
-        return {job_id: found[-1].status for job_id, found in self._attempts(job_ids).items()}
+        """Where the newest attempts of several jobs stand.
+
+        What somebody else submits, or has forgotten, may stay unseen for `LIST_EVERY_S`; `status` sees it.
+        """
+        wanted = list(job_ids)
+        found = self._those_known(wanted)
+        if found is None:
+            listed = self._attempts(wanted)
+            found = {job_id: attempts[-1] for job_id, attempts in listed.items()}
+        return {job_id: attempt.status for job_id, attempt in found.items()}
 
     def stop(self, job_id: str, *, wait_s: float = 30.0) -> JobStatus:
         """SIGINT for the job and all its descendants, and SIGKILL from Ray after `stop_wait_s`; see the class.
@@ -140,8 +165,17 @@ class RayJobsBackend:
         while not meant.status.state.is_over and time.monotonic() < deadline:
             self._ask("POST", f"/api/jobs/{quote(meant.submission_id)}/stop")
             time.sleep(_POLL_S)
-            meant = self._again(meant)
+            meant = self._look(meant) or meant
         return meant.status
+
+    def forget(self, job_id: str) -> None:
+        """Have Ray delete all ended attempts of a job; the files of their output stay with its nodes' own logs."""
+        attempts = self._attempts([job_id]).get(job_id, [])
+        if not all(attempt.status.state.is_over for attempt in attempts):
+            msg = f"job {job_id} still runs; stop it first"
+            raise JobError(msg)
+        for attempt in attempts:
+            self._delete(attempt.submission_id)
 
     def logs(self, job_id: str, *, offset: int = 0) -> LogChunk:
         """What the job wrote to stdout and stderr, all attempts that Ray remembers one after the other."""
@@ -179,37 +213,64 @@ class RayJobsBackend:
             "entrypoint": entrypoint(request),
             "submission_id": request.job_id if request.attempt == 1 else f"{request.job_id}.{request.attempt}",
             "runtime_env": {"env_vars": environment, **({"pip": list(request.pip)} if request.pip else {})},
-            "metadata": {**request.metadata, _JOB: request.job_id, _ATTEMPT: str(request.attempt)},
+            "metadata": {**request.metadata, JOB: request.job_id, ATTEMPT: str(request.attempt)},
             **{name: amount for name, amount in reserved.items() if amount},
         }
 
-    def _known(self, job_id: str) -> list[_Attempt]:
+    def _known(self, job_id: str) -> list[Attempt]:
         found = self._attempts([job_id]).get(job_id)
         if not found:
             msg = f"the Ray at {self._url} knows of no job {job_id!r}"
             raise UnknownJobError(msg)
         return found
 
-    def _attempts(self, job_ids: Iterable[str]) -> dict[str, list[_Attempt]]:
-        """The attempts of each job that there are, in their order."""
-        wanted = frozenset(job_ids)
-        found: dict[str, list[_Attempt]] = {}
+    def _attempts(self, job_ids: Iterable[str]) -> dict[str, list[Attempt]]:
+        """The attempts of each job that there are, in their order, as Ray has them now."""
+        asked_at, wanted = time.monotonic(), frozenset(job_ids)
+        found: dict[str, list[Attempt]] = {}
         for about in self._json("/api/jobs/"):
-            job_id = (about.get("metadata") or {}).get(_JOB)
-            if job_id in wanted and about.get("submission_id"):
+            job_id = (about.get("metadata") or {}).get(JOB)
+            if isinstance(job_id, str) and about.get("submission_id"):
                 with contextlib.suppress(KeyError, TypeError, ValueError):  # whoever may submit writes what they like
-                    found.setdefault(job_id, []).append(_Attempt.of(job_id, about))
-        return {job_id: sorted(attempts, key=lambda a: a.attempt) for job_id, attempts in found.items()}
+                    found.setdefault(job_id, []).append(Attempt.of(job_id, about))
+        ordered = {job_id: sorted(attempts, key=lambda a: a.attempt) for job_id, attempts in found.items()}
+        self._newest = asked_at, {job_id: attempts[-1] for job_id, attempts in ordered.items()}
+        return {job_id: attempts for job_id, attempts in ordered.items() if job_id in wanted}
 
-    def _again(self, attempt: _Attempt) -> _Attempt:
-        """How one attempt stands by now, without asking for all the others; as before where Ray does not know."""
+    def _those_known(self, job_ids: list[str]) -> dict[str, Attempt] | None:
+        """The newest attempts of jobs, without asking for all that Ray has; None where it has to be asked for them."""
+        asked_at, newest = self._newest
+        if asked_at <= self._changed_at or time.monotonic() - asked_at > LIST_EVERY_S:
+            return None
+        found = {job_id: newest[job_id] for job_id in job_ids if job_id in newest}
+        alive = [attempt for attempt in found.values() if not attempt.status.state.is_over]
+        if len(alive) > MOST_SINGLE:
+            return None
+        for attempt in alive:
+            seen = self._look(attempt)
+            if seen is None:
+                return None
+            found[seen.status.job_id] = newest[seen.status.job_id] = seen
+        return found
+
+    def _look(self, attempt: Attempt) -> Attempt | None:
+        """How one attempt stands by now, without asking for all the others; None where Ray does not say."""
         answer = self._ask("GET", f"/api/jobs/{quote(attempt.submission_id)}")
         try:
-            return _Attempt.of(attempt.status.job_id, answer.json()) if answer.is_success else attempt
+            return Attempt.of(attempt.status.job_id, answer.json()) if answer.is_success else None
         except (KeyError, TypeError, ValueError):
-            return attempt
+            return None
 
-    def _output(self, attempt: _Attempt) -> str:
+    def _delete(self, submission_id: str) -> None:
+        try:
+            answer = self._ask("DELETE", f"/api/jobs/{quote(submission_id)}")
+        finally:
+            self._changed_at = time.monotonic()
+        if not (answer.is_success or answer.status_code == httpx2.codes.NOT_FOUND):
+            msg = f"the Ray at {self._url} does not forget job {submission_id}: {last_line(answer.text)}"
+            raise JobError(msg)
+
+    def _output(self, attempt: Attempt) -> str:
         """The output without what Ray itself puts before it."""
         answer = self._ask("GET", f"/api/jobs/{quote(attempt.submission_id)}/logs")
         if answer.status_code != httpx2.codes.OK:  # its node is gone, and the file with it
@@ -221,7 +282,7 @@ class RayJobsBackend:
     def _json(self, path: str) -> Any:  # noqa: ANN401  # any JSON value
         answer = self._ask("GET", path)
         if answer.status_code != httpx2.codes.OK:
-            msg = f"the Ray at {self._url} answers {path} with {answer.status_code}: {_last_line(answer.text)}"
+            msg = f"the Ray at {self._url} answers {path} with {answer.status_code}: {last_line(answer.text)}"
             raise PlaceLostError(msg)
         try:
             return answer.json()
@@ -236,9 +297,7 @@ class RayJobsBackend:
             msg = f"the Ray at {self._url} does not answer: {type(error).__name__}: {error}"
             raise PlaceLostError(msg) from error
         if answer.status_code in _UNAUTHORIZED:
-            msg = (
-                f"the Ray at {self._url} wants another token (HTTP {answer.status_code}); RAY_AUTH_TOKEN_PATH names it"
-            )
+            msg = f"the Ray at {self._url} wants another token (HTTP {answer.status_code}): see RAY_AUTH_TOKEN_PATH"
             raise PlaceLostError(msg)
         if answer.status_code in _GATEWAY_ERRORS:
             msg = f"the Ray at {self._url} cannot be reached through its proxy (HTTP {answer.status_code})"
@@ -246,36 +305,17 @@ class RayJobsBackend:
         return answer
 
 
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    submission_id: str
-    attempt: int
-    entrypoint: str
-    status: JobStatus
-
-    @classmethod
-    def of(cls, job_id: str, about: dict[str, Any]) -> _Attempt:
-        """The attempt that Ray tells of. KeyError, TypeError, ValueError where it is none of Tuneyard's."""
-        attempt = int(about["metadata"][_ATTEMPT])
-        if not 0 < attempt < _ATTEMPTS:
-            msg = f"{attempt} is no number of an attempt"
-            raise ValueError(msg)
-        state, code = _STATES.get(about["status"], JobState.FAILED), _exit_code(about.get("driver_exit_code"))
-        status = JobStatus(job_id, attempt, state, code, _message(state, code, about.get("message") or ""))
-        return cls(about["submission_id"], attempt, about["entrypoint"], status)
-
-
 def entrypoint(request: JobRequest) -> str:
     """The shell line for the job: its folder, its environment, and what happens when a signal kills it."""
     folder, program, command = shlex.quote(request.folder), shlex.quote(request.argv[0]), shlex.join(request.argv)
-    absent = _give_up(f"the working directory {request.folder} does not exist", _NO_FOLDER)
-    missing = _give_up(f"{request.argv[0]} cannot be started: there is no such command", _NO_COMMAND)
+    absent = _give_up(f"the working directory {request.folder} does not exist", NO_FOLDER)
+    missing = _give_up(f"{request.argv[0]} cannot be started: there is no such command", NO_COMMAND)
     unset = "".join(f"unset {shlex.quote(name)}; " for name, value in request.env.items() if value is None)
     start = f"cd {folder} || {absent}; {unset}command -v {program} >/dev/null || {missing}; "
     if not request.restarts:
         return f"{start}exec {command}"
     again = 'echo "the job was killed by signal $((code - 128)); it is started again"'
-    over = f'[ "$code" -le {_OF_SIGNAL} ] || [ -n "$told" ] || [ "$left" -le 0 ]'
+    over = f'[ "$code" -le {OF_SIGNAL} ] || [ -n "$told" ] || [ "$left" -le 0 ]'
     return (
         f"{start}told=; left={request.restarts}; trap 'told=1' INT TERM; "
         f'while :; do {command}; code=$?; if {over}; then exit "$code"; fi; left=$((left - 1)); {again}; done'
@@ -284,30 +324,6 @@ def entrypoint(request: JobRequest) -> str:
 
 def _give_up(text: str, code: int) -> str:
     return f"{{ echo {shlex.quote(text)}; exit {code}; }}"
-
-
-def _exit_code(code: int | None) -> int | None:
-    """As a process has it: a shell adds 128 to the number of the signal that killed its command."""
-    return code if code is None or code <= _OF_SIGNAL else _OF_SIGNAL - code
-
-
-def _message(state: JobState, code: int | None, said: str) -> str:
-    if state is JobState.STOPPED:
-        return "stopped on request"
-    if state is not JobState.FAILED or code is None:
-        return "" if state is JobState.SUCCEEDED else said
-    if code in (_NO_FOLDER, _NO_COMMAND):
-        return _last_line(said)
-    with contextlib.suppress(ValueError):
-        return f"killed by {signal.Signals(-code).name}"
-    return f"exit code {code}"
-
-
-def _last_line(text: str) -> str:
-    with contextlib.suppress(ValueError, AttributeError):
-        text = json.loads(text).get("msg", text)
-    lines = [line for line in text.splitlines() if line.strip(" .")]
-    return lines[-1].strip() if lines else "it does not say why"
 
 
 def _plain_url(url: str) -> str:

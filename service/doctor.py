@@ -7,14 +7,17 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from cluster import kuberay
+from cluster.backend import JobError
 from service import settings
+from service.server.settings import KUBE_TEMPLATE, KUBERAY
 from service.sweeps.folders import every
 
 PACKAGES: Final = ("tuneyard", "ray", "torch", "pytorch-lightning", "jsonargparse", "mlflow", "pydantic", "numpy")
@@ -82,6 +85,7 @@ def examine(home: Path) -> list[Finding]:
         lambda: _simple("Lightning", _probe(_LIGHTNING, home)),
         lambda: _mlflow(_probe(_MLFLOW, home)),
         _variables,
+        lambda: _kubernetes(settings.variables()),
         lambda: _folder(home),
         _shared_memory,
         lambda: _temporary(settings.temporary_folder()),
@@ -177,6 +181,24 @@ def _variables() -> Iterator[Finding]:
     if settings.tracking_uri():
         text = "MLFLOW_TRACKING_URI is set; sweeps ignore it: write `tracking: {uri: …}` into the sweep file"
         yield Finding("warning", "settings", text)
+
+
+def _kubernetes(variables: Mapping[str, str]) -> Iterator[Finding]:
+    """Whether a service could make RayJobs, where one is set up here."""
+    if variables.get("cluster") != KUBERAY:
+        return
+    template = Path(variables.get("kube_template") or KUBE_TEMPLATE)
+    try:
+        place = kuberay.KubeRayBackend(
+            kuberay.Location(template, variables.get("kube_namespace"), variables.get("kube_cluster"))
+        )
+        capacity = place.capacity()
+        place.close()
+    except JobError as error:
+        yield Finding("error", "Kubernetes", str(error))
+        return
+    text = f"answers; {template} lets sweeps have {capacity.cpus:g} CPUs and {capacity.gpus:g} GPUs"
+    yield Finding("good", "Kubernetes", text)
 
 
 def _folder(home: Path) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ TuneyardError
 │   └── UnreachableError     no answer came, however often it was asked
 ├── BackendError         a cluster backend refused or lost a job
 ├── IllegalMoveError     a sweep's state does not allow what was asked (service/queueing/lifecycle.py)
+├── StorageError         a place for sweeps' files cannot be used as it is
 ├── StoreError           the service's database refused (service/store/database.py)
 └── TrackingError        MLflow refused something that a retry will not mend
 """
@@ -112,6 +113,10 @@ class UnreachableError(ServerError):
 
 class BackendError(TuneyardError):
     """A cluster backend refused a job, or lost it."""
+
+
+class StorageError(TuneyardError):
+    """The place where sweeps' files are to live cannot be used; the text says why and what to change."""
 
 
 class TrackingError(TuneyardError):

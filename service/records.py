@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -120,6 +122,12 @@ class SweepRecord:
     ended_at: float | None = None
     version: int = 1
 
+    @property
+    def tag(self) -> str:
+        """Another text once people's wishes or the state have changed; `version` grows with each progress, too."""
+        decided = [self.id, self.state, self.wish, self.priority, self.spec.get("budget"), self.ended_at]
+        return "s" + hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()[:16]
+
 
 @dataclass(frozen=True, slots=True)
 class NewSweep:
@@ -151,13 +159,17 @@ class TokenRecord:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """What a user or a project may have at once, and use up in all (`trial_hours`); None is no limit."""
+    """What a user or a project may have at once, and use up in all (`trial_hours`); None is no limit.
+
+    `package_bytes` is for a project: of all the code packages that are kept for it.
+    """
 
     running_sweeps: int | None = None
     concurrent_trials: int | None = None
     cpus: float | None = None
     gpus: float | None = None
     trial_hours: float | None = None
+    package_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

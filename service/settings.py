@@ -43,7 +43,7 @@ def server() -> str | None:
 
 def token() -> str | None:
     """TUNEYARD_TOKEN: the token for that server, where no file should hold it."""
-    return os.environ.get("TUNEYARD_TOKEN") or None
+    return os.environ.get("TUNEYARD_TOKEN", "").strip() or None  # a secret out of a file often ends its line
 
 
 def python_path(*first: Path) -> str:

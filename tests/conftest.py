@@ -11,7 +11,7 @@ import pytest
 
 from cluster import ray_head
 
-pytest_plugins = ["tests.databases"]
+pytest_plugins = ["tests.databases", "tests.object_store"]
 
 # Before anything imports ray or mlflow: no telemetry, no cluster that happens to run on this machine, no prompt.
 os.environ.pop("RAY_ADDRESS", None)

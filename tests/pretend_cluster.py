@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cluster.backend import Capacity, JobRequest, JobState, JobStatus, LogChunk, PlaceLostError, UnknownJobError
+from cluster.backend import (
+    Capacity,
+    JobError,
+    JobRequest,
+    JobState,
+    JobStatus,
+    LogChunk,
+    PlaceLostError,
+    UnknownJobError,
+)
 
 
 @dataclass
@@ -19,6 +28,7 @@ class PretendCluster:
     cpus: float = 4.0
     is_away: bool = False
     jobs: dict[str, JobStatus] = field(default_factory=dict)
+    printed: dict[str, str] = field(default_factory=dict)
     submitted: list[tuple[str, int]] = field(default_factory=list)
     stopped: list[tuple[str, float]] = field(default_factory=list)
 
@@ -48,9 +58,18 @@ class PretendCluster:
             self.ends(job_id, JobState.STOPPED)
         return self.jobs[job_id]
 
+    def forget(self, job_id: str) -> None:
+        self._check()
+        found = self.jobs.get(job_id)
+        if found is not None and not found.state.is_over:
+            msg = f"job {job_id} still runs"
+            raise JobError(msg)
+        self.jobs.pop(job_id, None)
+
     def logs(self, job_id: str, *, offset: int = 0) -> LogChunk:
         self.status(job_id)
-        return LogChunk("", offset)
+        text = self.printed.get(job_id, "")[offset:]
+        return LogChunk(text, offset + len(text))
 
     def capacity(self) -> Capacity:
         self._check()

@@ -111,19 +111,30 @@ def write_sweep(home: Path, record: Mapping[str, Any], losses: Sequence[float], 
     ledger = Ledger(FolderStorage(folder), lambda: 0.0)
     ledger.open()
     ledger.append([SweepStarted(record["id"], dict(record["spec"])), DriverStarted(1, "here", 1)], at=100.0)
-    (name,) = record["spec"]["parameters"]
     for trial, loss in enumerate(losses):
-        params = {name: 10.0 ** -(trial + 1)}
-        events: list[Event] = [
-            TrialProposed(trial, params, "searcher", trial),
-            AttemptStarted(trial, 1, params, None, ""),
-            Reported(trial, 1, 1, {record["spec"]["metric"]["name"]: loss}, 2.0, None, "stop", ""),
-            AttemptEnded(trial, 1, "finished"),
-            TrialEnded(trial, "completed"),
-        ]
-        for i, event in enumerate(events):
+        for i, event in enumerate(life_of(trial, loss, record["spec"])):
             ledger.append([event], at=110.0 + 10 * trial + i)
     if is_over:
         ledger.append([SweepEnded("completed", "all done")], at=500.0)
     (folder / "logs").mkdir(exist_ok=True)
     return folder
+
+
+def life_of(trial: int, loss: float, spec: Mapping[str, Any]) -> list[Event]:
+    """All that happens to a trial of one epoch, in a sweep of one parameter."""
+    (name,) = spec["parameters"]
+    params = {name: 10.0 ** -(trial + 1)}
+    return [
+        TrialProposed(trial, params, "searcher", trial),
+        AttemptStarted(trial, 1, params, None, ""),
+        Reported(trial, 1, 1, {spec["metric"]["name"]: loss}, 2.0, None, "stop", ""),
+        AttemptEnded(trial, 1, "finished"),
+        TrialEnded(trial, "completed"),
+    ]
+
+
+def once(served: Served, path: str, content: str, key: str = "once", who: str = "submitter") -> tuple[int, str]:
+    """The status of a request with an Idempotency-Key, and the id of what it made or the kind of its problem."""
+    headers = {"Idempotency-Key": key, "Content-Type": "application/json"}
+    answer = served.ask(who, "POST", path, content=content, headers=headers)
+    return answer.status_code, answer.json()["id" if answer.is_success else "type"]

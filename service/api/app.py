@@ -81,7 +81,7 @@ def _about_itself(app: FastAPI, service: Service, metrics: Metrics) -> APIRouter
 def _readiness(service: Service) -> Health:
     checks = {"store": "", **service.checks()}
     try:
-        service.store.now()
+        service.store.ping()
     except TuneyardError:
         checks["store"] = "the database does not answer"
     if service.draining.is_set():

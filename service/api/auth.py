@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 from service.api.remembered import MOST, Remembered
 from service.errors import TuneyardError
 from service.records import EVERY_PROJECT, Principal, Role, TokenRecord
+from service.store import UNKEYED, Origin
 
 if TYPE_CHECKING:
     from service.api.auth_oidc import OidcSettings
@@ -53,7 +54,7 @@ class TokenStore(Protocol):
         *,
         token_hash: str,
         expires_at: float | None,
-        made_with: str | None,
+        origin: Origin = ...,
     ) -> TokenRecord:
         """Keep a new token."""
 
@@ -114,6 +115,12 @@ class Authenticator:
     def is_open(self) -> bool:
         """Whether everybody who reaches the service may do everything."""
         return self.settings.mode == "none"
+
+    @property
+    def alone(self) -> tuple[str, ...]:
+        """Headers that say who asks and what they may, each of which stands once: a proxy wrote one of two, or none."""
+        proxy = self.settings.proxy
+        return ("authorization", *(() if proxy is None else (proxy.user_header, proxy.groups_header)))
 
     def is_quick(self, headers: Mapping[str, str]) -> bool:
         """Whether `authenticate` needs to ask nobody, so that it does not block."""
@@ -193,17 +200,19 @@ def issue(
     roles: Mapping[str, Role],
     *,
     expires_at: float | None = None,
-    made_with: str | None = None,
+    origin: Origin = UNKEYED,
 ) -> tuple[str, TokenRecord]:
-    """A new token for `user`, made with the token of id `made_with` if with any, and its record.
+    """A new token for `user`, and its record.
 
-    The text cannot be had again. ValueError for a name no user can have.
+    The text cannot be had again. ValueError for a name no user can have;
+    KeyConflictError where `origin.once` came before.
     """
     if not USER.match(user):
         msg = f"a user is named by letters, digits and . _ @ + | -, a letter or digit first, not {user[:80]!r}"
         raise ValueError(msg)
     secret = secrets.token_hex(_SECRET_BYTES)
-    record = store.add_token(user, name, roles, token_hash=hash_of(secret), expires_at=expires_at, made_with=made_with)
+    hashed = hash_of(secret)
+    record = store.add_token(user, name, roles, token_hash=hashed, expires_at=expires_at, origin=origin)
     return f"{PREFIX}{record.id}_{secret}", record
 
 

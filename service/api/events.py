@@ -18,12 +18,11 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
-from service.api.guard import Asking, Caller, router
+from service.api.guard import Asking, AskingOfSweep, Caller, ProjectQuery, router
 from service.api.models import EventPage, LogAnswer
 from service.api.rules import PREFIX
 from service.api.sweep_views import MAX_CHUNK_BYTES
-from service.api.sweeps import ProjectQuery, SweepText, plain
-from service.errors import SweepNotFoundError
+from service.api.sweeps import SweepText, plain
 from service.records import EventRecord, SweepRecord
 
 routes = router()
@@ -94,7 +93,7 @@ def all_events(
 @routes.get(f"{PREFIX}/sweeps/{{sweep}}/events", response_model=EventPage, responses=_LIVE)
 def sweep_events(
     sweep: SweepText,
-    caller: Asking,
+    caller: AskingOfSweep,
     client: FromClient,
     after: After = 0,
     limit: Most = 500,
@@ -113,7 +112,7 @@ def sweep_events(
 @routes.get(f"{PREFIX}/sweeps/{{sweep}}/logs", response_model=LogAnswer, responses=_LIVE)
 def sweep_logs(
     sweep: SweepText,
-    caller: Asking,
+    caller: AskingOfSweep,
     piece: OfLog,
     client: FromClient,
 ) -> Any:  # noqa: ANN401  # a page or a stream
@@ -125,7 +124,7 @@ def sweep_logs(
 def trial_logs(
     sweep: SweepText,
     number: Annotated[int, Path(ge=0, le=10**7)],
-    caller: Asking,
+    caller: AskingOfSweep,
     piece: OfLog,
     client: FromClient,
 ) -> Any:  # noqa: ANN401  # a page or a stream
@@ -269,8 +268,7 @@ class _LogTail:
 
 def _ending(caller: Caller, record: SweepRecord) -> str | None:
     """The sweep's state where it is over, `deleted` where it is gone; None while more may come."""
-    try:
-        now = caller.service.store.sweep(record.id, caller.projects)
-    except SweepNotFoundError:
+    state = caller.service.store.state(record.id, caller.projects)
+    if state is None:
         return "deleted"
-    return str(now.state) if now.state.is_over else None
+    return str(state) if state.is_over else None

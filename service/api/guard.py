@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, NoReturn
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from starlette.types import Scope
@@ -19,9 +19,9 @@ from service.api.problems import MEDIA_TYPE, ProblemError, forbidden, not_found,
 from service.api.rules import RULES, Access, Rule
 from service.api.service import DEFAULT_PROJECT, Service
 from service.api.streams import Streams
-from service.errors import Fault
+from service.errors import Fault, SweepNotFoundError
 from service.records import EVERY_PROJECT, Principal, Role, SweepRecord
-from service.store import Deed
+from service.store import Deed, Once
 
 MAX_DEPTH: Final = 64
 _MEANINGS: Final = {
@@ -124,6 +124,8 @@ class Caller:
     service: Service
     streams: Streams
     state: dict[str, Any]
+    named_in: str | None = None
+    """The project whose sweeps the request means by their names; None for all that the caller may look into."""
 
     @property
     def projects(self) -> frozenset[str] | None:
@@ -162,7 +164,7 @@ class Caller:
 
     def sweep(self, text: str) -> SweepRecord:
         """The sweep that is meant, where the caller may do with it what the route does. ProblemError otherwise."""
-        record = self.service.store.sweep(text, self.projects)
+        record = self._meant(text)
         self.note(record.project, record.id)
         self._check_role(record.project)
         is_own = record.owner == self.principal.user or self.principal.may(Role.ADMIN, record.project)
@@ -170,6 +172,18 @@ class Caller:
             detail = f"{record.id} belongs to {record.owner}; only they and admins of {record.project} may do this"
             raise forbidden(detail)
         return record
+
+    def _meant(self, text: str) -> SweepRecord:
+        """By its name or how its id begins, one of the project that is named; a whole id stands for itself."""
+        if self.named_in is None:
+            return self.service.store.sweep(text, self.projects)
+        try:
+            return self.service.store.sweep(text, self.within(self.named_in))
+        except SweepNotFoundError:
+            found = self.service.store.sweep(text, self.projects)
+            if found.id != text:
+                raise
+            return found
 
     def made_with(self, key: str | None) -> SweepRecord | None:
         """The sweep that this very request made when it came with `key` before. KeyConflictError, as `Store.made_with`.
@@ -184,6 +198,10 @@ class Caller:
             self._check_role(found.project)
             self.note(found.project, found.id)
         return found
+
+    def once(self, key: str | None) -> Once | None:
+        """What makes this request count once; None where it came without a key."""
+        return None if key is None else Once(self.principal.user, key, self.digest)
 
     def most_urgent(self, project: str) -> int:
         """The highest priority that the caller may give a sweep of `project`."""
@@ -247,3 +265,15 @@ async def caller(request: Request) -> Caller:  # blocks on nothing, so it needs 
 
 
 Asking = Annotated[Caller, Depends(caller)]
+ProjectQuery = Annotated[str | None, Query(max_length=63)]
+
+
+async def caller_of_a_sweep(
+    found: Asking,
+    project: Annotated[str | None, Query(max_length=63, description="Where a name is looked for.")] = None,
+) -> Caller:
+    """The caller of a route that is about a sweep."""
+    return replace(found, named_in=project)
+
+
+AskingOfSweep = Annotated[Caller, Depends(caller_of_a_sweep)]

@@ -125,6 +125,9 @@ class Gate:
             if scope["path"] != _HEALTH:  # which costs nothing, and whose asker would end the process
                 self._take(self._strangers, address, _FROM_YOURS)
         else:
+            for name in self._service.authenticator.alone:
+                if len(headers.getlist(name)) > 1:
+                    raise ProblemError(401, "unauthorized", f"{name} stands twice: nobody can tell who asks")
             shown = {name.lower(): value for name, value in headers.items()}, address
             principal = await self._principal(*shown)
             scope["state"] |= {"principal": principal, "address": address, "shown": shown}
@@ -213,13 +216,19 @@ class _Sender:
             state = self._scope["state"]
             is_change = self._scope["method"] not in _READS and "principal" in state and "is_on_record" not in state
             if is_change and message["status"] != HTTPStatus.TOO_MANY_REQUESTS:  # a flood must not reach the disk
-                await run_in_threadpool(self._audit, message["status"])
+                await self._note(message["status"])
             headers = MutableHeaders(scope=message)
             for name, value in _HEADERS.items():
                 headers.setdefault(name, value)
             headers["X-Request-Id"] = self._scope["state"]["request_id"]
             self.status = message["status"]
         await self._send(message)
+
+    async def _note(self, status: int) -> None:
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:  # the note waits for the database, and nobody for the note
+            asyncio.get_running_loop().run_in_executor(None, self._audit, status)
+        else:
+            await run_in_threadpool(self._audit, status)
 
     def _audit(self, status: int) -> None:
         state: dict[str, Any] = self._scope["state"]

@@ -117,7 +117,7 @@ class SweepSummary(Answer):
     started_at: float | None
     ended_at: float | None
     version: int
-    """Grows with each change; `If-Match` takes it."""
+    """Grows with each change, and with each progress; `If-Match` takes it, as it does the `ETag` of a sweep."""
     mlflow_url: str | None
     """Where MLflow shows its run."""
 

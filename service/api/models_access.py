@@ -92,6 +92,8 @@ class QuotaBody(Body):
     cpus: Amount | None = None
     gpus: Amount | None = None
     trial_hours: Amount | None = None
+    package_bytes: Annotated[int, Field(ge=0, le=10**15)] | None = None
+    """Of all the code packages that are kept for a project; only for projects."""
 
 
 class QuotaAnswer(Answer):
@@ -104,6 +106,7 @@ class QuotaAnswer(Answer):
     cpus: float | None
     gpus: float | None
     trial_hours: float | None
+    package_bytes: int | None = None
 
 
 class QuotaList(Answer):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import math
 import secrets
 import shutil
 import time
@@ -16,14 +16,14 @@ from fastapi import Path, Request
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
-from service.api.guard import Asking, Caller, router
+from service.api.guard import Asking, Caller, ProjectQuery, router
 from service.api.models import DIGEST, PackageAnswer, PackageList
 from service.api.problems import ProblemError, not_found, unfit
 from service.api.rules import PREFIX
-from service.api.sweeps import ProjectQuery
 from service.errors import Fault
-from service.shipping.unpacking import package_file, unpack
-from service.tuning.storage import sync_folder
+from service.queueing.rooms import quota_of
+from service.shipping.kept import keep
+from service.shipping.unpacking import unpack
 
 routes = router()
 DigestPath = Annotated[str, Path(pattern=DIGEST, description="SHA-256 of the zip, in hex.")]
@@ -61,7 +61,8 @@ async def put_package(
     partial = folder / f".{secrets.token_hex(8)}.partial"
     try:
         await run_in_threadpool(_tidy, folder, 2 * caller.service.limits.package_timeout_s)
-        size_bytes, found = await _received(request, partial)
+        most = await run_in_threadpool(_room, caller, place, digest)
+        size_bytes, found = await _received(request, partial, most)
         if found != digest:
             message = "what arrived has another SHA-256 than the path says"
             raise unfit(Fault(message, "digest", given=found, allowed=digest))
@@ -83,13 +84,28 @@ def _tidy(folder: FilePath, oldest_s: float) -> None:
                 left.unlink()
 
 
-async def _received(request: Request, partial: FilePath) -> tuple[int, str]:
-    """(size, SHA-256) of the body, which is now in `partial`."""
+def _room(caller: Caller, project: str, digest: str) -> float:
+    """How many bytes more the project's quota lets it keep; a package that is kept for it already takes none."""
+    service = caller.service
+    most = quota_of(service.quotas(), "project", project).package_bytes
+    if most is None or service.store.package(digest, frozenset((project,))) is not None:
+        return math.inf
+    return max(0, most - service.store.package_bytes(project))
+
+
+async def _received(request: Request, partial: FilePath, most: float) -> tuple[int, str]:
+    """(size, SHA-256) of the body, which is now in `partial`. ProblemError beyond `most` bytes, a quota's rest."""
     digest, size_bytes = hashlib.sha256(), 0
     with partial.open("xb") as stream:  # the page cache takes a chunk at once
         async for chunk in request.stream():
             digest.update(chunk)
             size_bytes += len(chunk)
+            if size_bytes > most:
+                detail = (
+                    f"the project's quota has room for {most:.0f} bytes more of code packages; what no sweep is about "
+                    "any more is removed after a week: delete sweeps, or ask an operator for more"
+                )
+                raise ProblemError(409, "over-quota", detail)
             stream.write(chunk)
     if not size_bytes:
         raise ProblemError(422, "invalid", "the body is empty; send the zip as it is")
@@ -98,16 +114,11 @@ async def _received(request: Request, partial: FilePath) -> tuple[int, str]:
 
 def _keep(caller: Caller, project: str, digest: str, partial: FilePath, size_bytes: int) -> dict[str, Any]:
     """Unpack what arrived, to see whether it can be, and keep the zip for the project; each sweep unpacks its own."""
-    home = caller.service.home
     tried = partial.with_suffix(".tried")
     try:
         unpack(partial, tried)
     finally:
         shutil.rmtree(tried, ignore_errors=True)
-    kept = package_file(home, digest)
-    with partial.open("rb") as stream:
-        os.fsync(stream.fileno())
-    partial.replace(kept)
-    sync_folder(str(kept.parent))  # before the record of it: one without its zip would keep it from being sent again
+    keep(caller.service.root, digest, partial)  # before the record of it, which would keep it from being sent again
     caller.note(project, digest)
     return asdict(caller.service.store.add_package(project, digest, size_bytes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
@@ -65,6 +66,7 @@ def unfit(*faults: Fault) -> ProblemError:
     return ProblemError(422, "invalid", f"{len(faults)} fault{'s' if len(faults) != 1 else ''}", faults=faults)
 
 
+_NO_STORAGE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.ESTALE, errno.EMFILE)
 _SOON: Final = {"Retry-After": "2"}  # stands only where nothing was done: a client then asks again by itself
 _KINDS: Final[tuple[tuple[type[TuneyardError], int, str], ...]] = (  # the first that fits
     (ViewError, 503, "unreadable-record"),
@@ -84,10 +86,12 @@ def problem_of(error: Exception) -> ProblemError | None:
         return error
     if isinstance(error, SpecError):
         return unfit(*error.faults)
-    if isinstance(error, UnstorableError):
-        return unfit(Fault(str(error)))
     if isinstance(error, StoreError):
         return _of_store(error)
+    if isinstance(error, OSError) and error.errno in _NO_STORAGE:
+        _log.error("the data folder cannot be used", exc_info=error)
+        detail = "the server's disk is full, or cannot be used; its operator has to see to it, then try again"
+        return ProblemError(AWAY, "no-storage", detail, headers=_SOON)
     for kind, status, name in _KINDS:
         if isinstance(error, kind):
             return ProblemError(status, name, str(error), headers=_SOON if status == AWAY else None)
@@ -95,6 +99,8 @@ def problem_of(error: Exception) -> ProblemError | None:
 
 
 def _of_store(error: StoreError) -> ProblemError:
+    if isinstance(error, UnstorableError):
+        return unfit(Fault(str(error)))
     _log.error("the store refuses: %s", error)
     if isinstance(error, UncertainWriteError):
         detail = "the database broke off while this was written; look whether it is done before you ask again"

@@ -73,6 +73,7 @@ RULES: Final[dict[str, Rule]] = {
     "POST /api/v1/projects": _OPERATOR,
     "GET /api/v1/quotas": _SIGNED_IN,
     "PUT /api/v1/quotas/{kind}/{name}": _OPERATOR,
+    "DELETE /api/v1/quotas/{kind}/{name}": _OPERATOR,
     "GET /api/v1/audit": _ADMIN,
     "GET /api/v1/webhooks": _ADMIN,
     "POST /api/v1/webhooks": _ADMIN,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -18,8 +17,10 @@ from service.api.remembered import Remembered
 from service.api.sweep_views import Views
 from service.control.notify_send import Network
 from service.records import SUBMITTERS_PRIORITY, CodePackage, Quota
-from service.shipping.unpacking import package_file
+from service.shipping.kept import size_of
 from service.store import Store
+from service.tuning.storage_objects import ObjectStorage
+from service.tuning.storage_place import Place
 
 DEFAULT_PROJECT: Final = "default"
 
@@ -54,8 +55,8 @@ class Service:
     text or what is wrong with it. `figures` are those of the controller for `/metrics`. `hosts` are the names under
     which a service without auth may be asked, in addition to those of this machine. `submitters_priority` is the
     highest that a submitter may give; admins give any. `public_url` is how people reach the service, where that is
-    known. `webhook_networks` may be told of events though they are not public. `mlflow_url` is where people find
-    MLflow's pages.
+    known. `storage` is where sweeps live, if not in the data folder. `webhook_networks` may be told of events though
+    they are not public. `mlflow_url` is where people find MLflow's pages.
     """
 
     store: Store
@@ -63,6 +64,7 @@ class Service:
     authenticator: Authenticator
     limits: Limits = field(default_factory=Limits)
     backend: Backend | None = None
+    storage: ObjectStorage | None = None
     mlflow_url: str | None = None
     hosts: tuple[str, ...] = ()
     public_url: str = ""
@@ -78,7 +80,12 @@ class Service:
     @cached_property
     def views(self) -> Views:
         """What sweeps' folders tell."""
-        return Views(self.home, self.backend)
+        return Views(self.root, self.backend)
+
+    @property
+    def root(self) -> Place:
+        """Where sweeps and packages are."""
+        return self.storage or self.home
 
     @cached_property
     def capacity(self) -> LastSeen | None:
@@ -106,10 +113,8 @@ class Service:
         found = self.store.package(digest, frozenset((project,)))
         if found is None:
             return None
-        with self.views.reading(), suppress(FileNotFoundError):
-            if package_file(self.home, digest).stat().st_size == found.size_bytes:
-                return found
-        return None
+        with self.views.reading():
+            return found if size_of(self.root, digest) == found.size_bytes else None
 
     def changed(self) -> None:
         """Tokens, projects or quotas are not what they were."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import logging
 import queue
 import subprocess
 import sys
@@ -17,26 +18,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
-from cluster.backend import Backend, JobError, UnknownJobError
+from cluster.backend import Backend, JobError
 from service.control.sighting import newest_word
 from service.errors import TuneyardError
 from service.records import SweepRecord
 from service.settings import child_environment
-from service.sweeps.folders import sweeps_folder
-from service.tuning.confined import NotOursError, open_in, read_in
+from service.sweeps.folders import Sweep, sweeps_folder
+from service.tuning.confined import NotOursError, part_in, read_in
+from service.tuning.storage_place import Place
+from service.tuning.sweep_folder import DRIVER_LOG, TRIAL_LOG
 
 TIMEOUT_S: Final = 60.0
 IDLE_S: Final = 120.0
 MOST_ASKING: Final = 8  # at a time; each holds one of the service's threads, of which others have need too
 _BUSY: Final = "too much is being read just now; try again"
+_AWAY: Final = "the storage of sweeps does not answer just now; try again"
 MOST_READING: Final = 16  # files at a time, likewise: the folder they are in may hang
 READING_WAITS_S: Final = 0.2
 MAX_CHUNK_BYTES: Final = 262_144
 _LONGEST_CHARACTER: Final = 4  # bytes in UTF-8
-_DRIVER_LOG: Final = "logs/driver.log"
 _ROOT: Final = Path(__file__).parents[2]
+_log: Final = logging.getLogger(__name__)
 
 
 class ViewError(TuneyardError):
@@ -55,9 +59,9 @@ class Chunk:
 class Views:
     """Reads the folders of a service's sweeps; safe to use from many threads."""
 
-    def __init__(self, home: Path, backend: Backend | None = None) -> None:
-        self._home, self._backend = home, backend
-        self._reader = ReaderProcess(home)
+    def __init__(self, root: Place, backend: Backend | None = None) -> None:
+        self._root, self._backend = root, backend
+        self._reader = ReaderProcess(root)
         self._reading = threading.BoundedSemaphore(MOST_READING)
 
     def close(self) -> None:
@@ -67,16 +71,21 @@ class Views:
     def progress(self, record: SweepRecord) -> dict[str, Any]:
         """The driver's newest word: its own file where there is one and it can be read, else what the store has."""
         with suppress(ViewError), self.reading():
-            return newest_word(self._folder(record)) or dict(record.progress)
+            return newest_word(self._place(record)) or dict(record.progress)
         return dict(record.progress)
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """A place among those who read files of the data folder. ViewError where there is none."""
+        """A place among those who read what sweeps have left. ViewError where there is none, or nothing can be read."""
         if not self._reading.acquire(timeout=READING_WAITS_S):
             raise ViewError(_BUSY)
         try:
             yield
+        except (FileNotFoundError, NotOursError):
+            raise
+        except OSError as error:
+            _log.warning("what sweeps have left cannot be read: %s", error)
+            raise ViewError(_AWAY) from error
         finally:
             self._reading.release()
 
@@ -96,7 +105,7 @@ class Views:
         name = f"report/{name}"
         if record.state.is_over:
             with self.reading(), suppress(FileNotFoundError, NotOursError):
-                return read_in(self._folder(record), name).decode(errors="replace")  # a job can write anything there
+                return read_in(self._place(record), name).decode(errors="replace")  # a job can write anything there
         found: str | None = self._ask(record, {"what": "report", "name": name})
         return found
 
@@ -108,27 +117,28 @@ class Views:
         what Ray has of it is shown, which no offset counts.
         """
         limit = min(limit, MAX_CHUNK_BYTES)
-        name = _DRIVER_LOG if trial is None else f"logs/trial-{trial}.log"
+        name = DRIVER_LOG if trial is None else TRIAL_LOG.format(trial=trial)
         try:
-            with self.reading(), open_in(self._folder(record), name) as stream:
-                return _chunk(stream, offset, limit, is_over=is_over)
+            with self.reading():
+                piece = part_in(self._place(record), name, offset, max(_LONGEST_CHARACTER, limit))
+            return _chunk(*piece, is_over=is_over)
         except NotOursError:
             return None
         except FileNotFoundError:
             pass
         if trial is not None or self._backend is None or record.attempt == 0 or not is_over:
             return None
-        with suppress(UnknownJobError, JobError):
+        with suppress(JobError):
             found = self._backend.logs(record.id).text.encode()
             return Chunk(found[-limit:].decode(errors="ignore"), max(0, offset), reaches_end=True)
         return None
 
-    def _folder(self, record: SweepRecord) -> Path:
-        return sweeps_folder(self._home) / record.id
+    def _place(self, record: SweepRecord) -> Place:
+        return sweeps_folder(self._root) / record.id
 
     def _ask(self, record: SweepRecord, request: dict[str, Any]) -> Any:  # noqa: ANN401  # any JSON value
         with self.reading():
-            if not (self._folder(record) / "ledger").exists():
+            if not Sweep(self._place(record)).has_record():
                 return None
         said = self._reader.ask({**request, "sweep_id": record.id})
         if "error" in said:
@@ -137,11 +147,7 @@ class Views:
         return said.get("answer")
 
 
-def _chunk(stream: BinaryIO, offset: int, limit: int, *, is_over: bool) -> Chunk:
-    end = stream.seek(0, 2)
-    start = max(0, end + offset) if offset < 0 else min(offset, end)
-    stream.seek(start)
-    data = stream.read(max(_LONGEST_CHARACTER, limit))
+def _chunk(data: bytes, start: int, end: int, *, is_over: bool) -> Chunk:
     reaches_end = start + len(data) >= end
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     text = decoder.decode(data, final=reaches_end and is_over)
@@ -151,8 +157,8 @@ def _chunk(stream: BinaryIO, offset: int, limit: int, *, is_over: bool) -> Chunk
 class ReaderProcess:
     """The process that reads ledgers: one, started when asked, killed when it hangs, ended when idle."""
 
-    def __init__(self, home: Path, timeout_s: float = TIMEOUT_S, idle_s: float = IDLE_S) -> None:
-        self._home, self._timeout_s, self._idle_s = home, timeout_s, idle_s
+    def __init__(self, root: Place, timeout_s: float = TIMEOUT_S, idle_s: float = IDLE_S) -> None:
+        self._root, self._timeout_s, self._idle_s = root, timeout_s, idle_s
         self._lock, self._places = threading.Lock(), threading.BoundedSemaphore(MOST_ASKING)
         self._process: subprocess.Popen[str] | None = None
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -198,7 +204,7 @@ class ReaderProcess:
         if self._process is not None and self._process.poll() is None:
             return self._process
         self._end()
-        command = [sys.executable, "-P", "-m", "service.views.reader", str(self._home)]
+        command = [sys.executable, "-P", "-m", "service.views.reader", str(self._root)]
         environment = child_environment(_ROOT)
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
         self._process, self._lines = process, queue.SimpleQueue()

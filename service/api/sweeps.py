@@ -8,29 +8,35 @@ from typing import Annotated, Any, Final, Literal
 
 from fastapi import Depends, Header, Path, Query, Response
 
-from service.api.guard import Asking, Caller, router
+from service.api.guard import Asking, AskingOfSweep, Caller, ProjectQuery, router
 from service.api.models import CreateSweep, ExtendSweep, ForkSweep, PrioritiseSweep, Sweep, SweepPage, SweepSummary
-from service.api.problems import unfit
+from service.api.problems import forbidden, unfit
 from service.api.rules import PREFIX
 from service.errors import Fault
 from service.queueing import lifecycle
-from service.records import EVERY_PROJECT, NewSweep, Quota, State, SweepRecord
+from service.queueing.rooms import quota_of
+from service.records import EVERY_PROJECT, NewSweep, State, SweepRecord
 from service.spec.submitted import Allowance, read_submission
 from service.sweeps.folders import new_id
 
 routes = router()
 _OF_RECORD: Final = tuple(SweepSummary.model_fields.keys() - {"progress", "mlflow_url"})
-_VERSION: Final = r'^(W/)?"?\d{1,18}"?$'
+_VERSION: Final = r'^(W/)?"?(\d{1,18}|s[0-9a-f]{16})"?$'
 SweepText = Annotated[str, Path(min_length=1, max_length=100, description="An id, a name, or the start of an id.")]
 Key = Annotated[
     str | None,
     Header(alias="Idempotency-Key", pattern=r"^[\x21-\x7e]{1,200}$",
-           description="The same key with the same body is the same sweep; with another body, a 409."),
+           description="The same key with the same body makes nothing more; with another body, a 409."),
 ]  # fmt: skip
 IfMatch = Annotated[
-    str | None, Header(alias="If-Match", pattern=_VERSION, description="The `version` that the sweep must still have.")
+    str | None,
+    Header(
+        alias="If-Match",
+        pattern=_VERSION,
+        description="The `ETag` that the sweep must still have: its state, wish, priority and budget. Or its "
+        "`version`, which changes with each progress, too.",
+    ),
 ]
-ProjectQuery = Annotated[str | None, Query(max_length=63)]
 
 
 def summary(caller: Caller, record: SweepRecord) -> dict[str, Any]:
@@ -76,7 +82,7 @@ def create_sweep(body: CreateSweep, caller: Asking, response: Response, key: Key
 
 @routes.post(f"{PREFIX}/sweeps/{{sweep}}/fork", status_code=201, response_model=Sweep)
 def fork_sweep(
-    sweep: SweepText, body: ForkSweep, caller: Asking, response: Response, key: Key = None
+    sweep: SweepText, body: ForkSweep, caller: AskingOfSweep, response: Response, key: Key = None
 ) -> dict[str, Any]:
     """Queue a new sweep made of an old one, in its project; its results are prior knowledge, unless told otherwise."""
     found = caller.made_with(key)
@@ -144,11 +150,8 @@ def _answered(caller: Caller, response: Response, record: SweepRecord, *, was_cr
 
 
 def _allowance(caller: Caller, project: str) -> Allowance:
-    quotas, found = caller.service.quotas(), dict[str, Quota]()
-    for kind, name in (("user", caller.principal.user), ("project", project)):
-        quota = quotas.get((kind, name)) or quotas.get((kind, "*"))
-        if quota is not None:
-            found[f"the {kind} {name}"] = quota
+    quotas, limited = caller.service.quotas(), (("user", caller.principal.user), ("project", project))
+    found = {f"the {kind} {name}": quota_of(quotas, kind, name) for kind, name in limited}
     sees_all = EVERY_PROJECT in caller.principal.roles
     return Allowance(pip=caller.service.allows_pip, experiments=sees_all, quotas=found)
 
@@ -186,56 +189,74 @@ def list_sweeps(
 
 
 @routes.get(f"{PREFIX}/sweeps/{{sweep}}", response_model=Sweep)
-def get_sweep(sweep: SweepText, caller: Asking, response: Response) -> dict[str, Any]:
+def get_sweep(sweep: SweepText, caller: AskingOfSweep, response: Response) -> dict[str, Any]:
     """One sweep, as it stands."""
     record = caller.sweep(sweep)
     newest = replace(record, progress=caller.service.views.progress(record))
-    response.headers["ETag"] = f'"{record.version}"'
+    response.headers["ETag"] = f'"{record.tag}"'
     return whole(caller, newest)
 
 
 @routes.delete(f"{PREFIX}/sweeps/{{sweep}}", status_code=202, response_model=Sweep)
-def delete_sweep(sweep: SweepText, caller: Asking, if_match: IfMatch = None) -> dict[str, Any]:
+def delete_sweep(sweep: SweepText, caller: AskingOfSweep, if_match: IfMatch = None) -> dict[str, Any]:
     """End a sweep and remove everything of it; done in the background."""
-    return _act(caller, sweep, lifecycle.Delete(), if_match)
+    return _act(caller, caller.sweep(sweep), lifecycle.Delete(), if_match)
 
 
 @routes.post(f"{PREFIX}/sweeps/{{sweep}}/cancel", response_model=Sweep)
-def cancel_sweep(sweep: SweepText, caller: Asking, if_match: IfMatch = None) -> dict[str, Any]:
-    """End a sweep for good, with what there is."""
-    return _act(caller, sweep, lifecycle.Cancel(), if_match)
+def cancel_sweep(
+    sweep: SweepText,
+    caller: AskingOfSweep,
+    if_match: IfMatch = None,
+    force: Annotated[Literal["true", "false"], Query(description="For an admin of every project: at once.")] = "false",
+) -> dict[str, Any]:
+    """End a sweep for good, with what there is.
+
+    With `force` without a word to its driver, nor one from it: for a cluster that is gone for good. A driver that is at
+    work all the same runs on, and nobody counts what it takes.
+    """
+    if force == "true" and not caller.is_operator:
+        msg = "only an admin of every project gives up a sweep without its cluster's word"
+        raise forbidden(msg)
+    event = lifecycle.GiveUp() if force == "true" else lifecycle.Cancel()
+    return _act(caller, caller.sweep(sweep), event, if_match)
 
 
 @routes.post(f"{PREFIX}/sweeps/{{sweep}}/pause", response_model=Sweep)
-def pause_sweep(sweep: SweepText, caller: Asking, if_match: IfMatch = None) -> dict[str, Any]:
+def pause_sweep(sweep: SweepText, caller: AskingOfSweep, if_match: IfMatch = None) -> dict[str, Any]:
     """Let trials stop at their next checkpoints, and give the place back."""
-    return _act(caller, sweep, lifecycle.Pause(), if_match)
+    return _act(caller, caller.sweep(sweep), lifecycle.Pause(), if_match)
 
 
 @routes.post(f"{PREFIX}/sweeps/{{sweep}}/resume", response_model=Sweep)
-def resume_sweep(sweep: SweepText, caller: Asking, if_match: IfMatch = None) -> dict[str, Any]:
+def resume_sweep(sweep: SweepText, caller: AskingOfSweep, if_match: IfMatch = None) -> dict[str, Any]:
     """Queue a paused sweep again."""
-    return _act(caller, sweep, lifecycle.Resume(), if_match)
+    return _act(caller, caller.sweep(sweep), lifecycle.Resume(), if_match)
 
 
 @routes.post(f"{PREFIX}/sweeps/{{sweep}}/extend", response_model=Sweep)
-def extend_sweep(sweep: SweepText, body: ExtendSweep, caller: Asking, if_match: IfMatch = None) -> dict[str, Any]:
+def extend_sweep(
+    sweep: SweepText, body: ExtendSweep, caller: AskingOfSweep, if_match: IfMatch = None
+) -> dict[str, Any]:
     """Give a sweep more trials; one that is over goes on."""
-    return _act(caller, sweep, lifecycle.Extend(body.max_trials), if_match)
+    return _act(caller, caller.sweep(sweep), lifecycle.Extend(body.max_trials), if_match)
 
 
 @routes.post(f"{PREFIX}/sweeps/{{sweep}}/prioritise", response_model=Sweep)
 def prioritise_sweep(
-    sweep: SweepText, body: PrioritiseSweep, caller: Asking, if_match: IfMatch = None
+    sweep: SweepText, body: PrioritiseSweep, caller: AskingOfSweep, if_match: IfMatch = None
 ) -> dict[str, Any]:
     """Give a sweep another place in the queue."""
-    caller.check_priority(caller.sweep(sweep).project, body.priority)
-    return _act(caller, sweep, lifecycle.Prioritise(body.priority), if_match)
+    record = caller.sweep(sweep)
+    caller.check_priority(record.project, body.priority)
+    return _act(caller, record, lifecycle.Prioritise(body.priority), if_match)
 
 
-def _act(caller: Caller, text: str, event: lifecycle.Event, if_match: str | None) -> dict[str, Any]:
-    record = caller.sweep(text)
-    expected = None if if_match is None else int(if_match.removeprefix("W/").strip('"'))
+def _act(caller: Caller, record: SweepRecord, event: lifecycle.Event, if_match: str | None) -> dict[str, Any]:
+    if isinstance(event, lifecycle.GiveUp):
+        caller.note(record.project, f"{record.id} by force")
+    tag = None if if_match is None else if_match.removeprefix("W/").strip('"')
+    expected = int(tag) if tag is not None and tag.isdecimal() else tag
     changed = caller.service.store.act(
         record.id, caller.projects, event, by=caller.principal.user, expected_version=expected
     )

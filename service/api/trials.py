@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 from fastapi import Query
 from fastapi.responses import Response
 
-from service.api.guard import Asking, Caller, router
+from service.api.guard import AskingOfSweep, Caller, router
 from service.api.models import BestAnswer, Comparison, Details
 from service.api.problems import ProblemError
 from service.api.rules import PREFIX
@@ -27,7 +27,7 @@ _HTML: Final[dict[int | str, dict[str, Any]]] = {
 @routes.get(f"{PREFIX}/sweeps/{{sweep}}/trials", response_model=Details)
 def list_trials(
     sweep: SweepText,
-    caller: Asking,
+    caller: AskingOfSweep,
     offset: Annotated[int, Query(ge=0, le=10**7)] = 0,
     limit: Annotated[int, Query(ge=0, le=10_000)] = 1000,
     insight: Annotated[bool, Query(description="Also what the trials teach, which takes longer.")] = False,  # noqa: FBT002  # a flag of the query
@@ -52,13 +52,13 @@ def _metrics(record: SweepRecord) -> list[dict[str, Any]]:
 
 
 @routes.get(f"{PREFIX}/sweeps/{{sweep}}/report", response_model=dict[str, Any])
-def report(sweep: SweepText, caller: Asking) -> Response:
+def report(sweep: SweepText, caller: AskingOfSweep) -> Response:
     """A sweep's report as data: as left at its end, or as far as its record tells."""
     return Response(_report_file(caller, sweep, "report.json"), media_type="application/json")
 
 
 @routes.get(f"{PREFIX}/sweeps/{{sweep}}/report.html", response_class=Response, responses=_HTML)
-def report_page(sweep: SweepText, caller: Asking) -> Response:
+def report_page(sweep: SweepText, caller: AskingOfSweep) -> Response:
     """A sweep's report as one HTML page."""
     headers = {"Content-Security-Policy": _PAGE_POLICY}
     return Response(_report_file(caller, sweep, "report.html"), media_type="text/html", headers=headers)
@@ -74,7 +74,7 @@ def _report_file(caller: Caller, text: str, name: str) -> str:
 
 
 @routes.get(f"{PREFIX}/sweeps/{{sweep}}/best", response_model=BestAnswer)
-def best(sweep: SweepText, caller: Asking) -> dict[str, Any]:
+def best(sweep: SweepText, caller: AskingOfSweep) -> dict[str, Any]:
     """A sweep's best trial so far, and the LightningCLI config that trains it again."""
     record = caller.sweep(sweep)
     config = caller.service.views.report(record, "best.yaml")
@@ -89,7 +89,7 @@ def best(sweep: SweepText, caller: Asking) -> dict[str, Any]:
 
 @routes.get(f"{PREFIX}/compare", response_model=Comparison)
 def compare(
-    caller: Asking, sweep: Annotated[list[str], Query(min_length=1, max_length=_MOST_COMPARED)]
+    caller: AskingOfSweep, sweep: Annotated[list[str], Query(min_length=1, max_length=_MOST_COMPARED)]
 ) -> dict[str, Any]:
     """Several sweeps side by side, in the order in which they are named."""
     return {"sweeps": [_compared(caller, caller.sweep(text)) for text in sweep]}

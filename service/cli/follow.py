@@ -17,7 +17,7 @@ from cluster.backend import JobState
 from service.errors import Fault, SpecError
 from service.sweeps.folders import Sweep
 from service.sweeps.launch import ENDED_STATES, is_running, job_status, log_tail, state, stop
-from service.tuning.sweep_folder import read_job
+from service.tuning.sweep_folder import DRIVER_LOG, read_job
 from service.views.ending import print_ending
 from service.views.progress import ProgressView, view
 
@@ -117,16 +117,18 @@ def _conclude(home: Path, sweep: Sweep, signals: list[int], *, as_json: bool) ->
 
 def _refuse(sweep: Sweep) -> None:
     """Raise what the first worker found wrong, and leave nothing of a sweep that never began."""
+    from service.spec.placing import placed
+
     source = read_job(sweep.folder).source
-    faults = [Fault(**{**fault, "file": source}) for fault in (sweep.progress() or {})["faults"]]
+    faults = [Fault(**fault) for fault in (sweep.progress() or {})["faults"]]
     shutil.rmtree(sweep.folder, ignore_errors=True)
-    raise SpecError(faults)
+    raise SpecError(placed(faults, Path(source)) if source else faults)
 
 
 def conclusion(home: Path, sweep: Sweep) -> dict[str, Any]:
     """The end as an object: state, best trial, and where everything is (None for what was not written)."""
     progress = sweep.progress() or {}
-    files = {"report": "report/report.html", "best_config": "report/best.yaml", "log": "logs/driver.log"}
+    files = {"report": "report/report.html", "best_config": "report/best.yaml", "log": DRIVER_LOG}
     paths = {key: str(sweep.path(name)) if sweep.path(name).exists() else None for key, name in files.items()}
     return {
         "sweep_id": sweep.id,

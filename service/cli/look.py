@@ -58,11 +58,11 @@ def logs(
 
 
 def _log(client: Client, text: str | None, trial: int | None, *, follow: bool) -> Iterator[str]:
-    from service.cli.remote_sweeps import the_sweep
+    from service.cli.remote_sweeps import AWAY_S, the_sweep
 
     sweep_id = the_sweep(client, text)
     if follow:
-        yield from client.follow_logs(sweep_id, trial=trial)
+        yield from client.follow_logs(sweep_id, trial=trial, away_s=AWAY_S)
         return
     offset = 0
     while True:
@@ -76,11 +76,12 @@ def _log(client: Client, text: str | None, trial: int | None, *, follow: bool) -
 def _local_log(text: str | None, trial: int | None, *, follow: bool) -> Iterator[str]:
     from service.sweeps.folders import find
     from service.sweeps.launch import is_running
+    from service.tuning.sweep_folder import DRIVER_LOG, TRIAL_LOG
     from service.views.log import grown
 
     home = settings.home()
     sweep = find(home, text)
-    path = sweep.path("logs/driver.log" if trial is None else f"logs/trial-{trial}.log")
+    path = sweep.path(DRIVER_LOG if trial is None else TRIAL_LOG.format(trial=trial))
     if not (follow or path.exists()):
         raise SweepNotFoundError(_no_log(sweep, trial))
     return grown(path, lambda: not (follow and is_running(home, sweep)))

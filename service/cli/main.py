@@ -1,6 +1,6 @@
 """The command line: gathers the commands, and turns every error made on purpose into clean text and an exit code.
 
-Exit codes: 0 done · 1 the sweep or a backend failed · 2 what was given is wrong · 3 stopped from elsewhere ·
+Exit codes: 0 done · 1 the sweep, a backend or a disk failed · 2 what was given is wrong · 3 stopped from elsewhere ·
 130 stopped with Ctrl-C.
 """
 
@@ -14,6 +14,7 @@ import typer
 
 from service.cli import (
     audit,
+    begin,
     doctor,
     extend,
     look,
@@ -76,6 +77,7 @@ for module in (
     steer,
     replay,
     spec,
+    begin,
     doctor,
     token,
     project,
@@ -98,6 +100,10 @@ def main() -> None:
         _fail(str(error), 1)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of a pipe has left: nothing more to say, and no complaint at exit
+    except OSError as error:
+        if error.filename is None or error.strerror is None:
+            raise
+        _fail(f"{error.filename}: {error.strerror}", 1)  # a disk that is full, a folder that is somebody else's
 
 
 def _fail(text: str, code: int) -> None:

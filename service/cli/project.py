@@ -18,7 +18,8 @@ def register(app: typer.Typer) -> None:
     lists = ("tuneyard project list", "tuneyard project list --json")
     projects.command("list", epilog=examples(*lists))(spread(list_projects))
     projects.command(epilog=examples("tuneyard project create vision"))(spread(create))
-    app.add_typer(projects, name="project")
+    overview = examples("tuneyard project list", "tuneyard project create vision")
+    app.add_typer(projects, name="project", epilog=overview)
 
 
 def list_projects(

@@ -1,4 +1,4 @@
-"""Commands for what users and projects may have at most: quota show, quota set."""
+"""Commands for what users and projects may have at most: quota show, quota set, quota remove."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ _WORDS: Final = {
     "cpus": "CPUs",
     "gpus": "GPUs",
     "trial_hours": "trial-hours in all",
+    "package_bytes": "bytes of code packages",
 }
-_WHOLE: Final = ("running_sweeps", "concurrent_trials")
+_WHOLE: Final = ("running_sweeps", "concurrent_trials", "package_bytes")
 
 
 class Kind(StrEnum):
@@ -53,6 +54,10 @@ class Limits:
     cpus: Annotated[str | None, typer.Option(help="CPUs at once.", metavar=_LIMIT)] = None
     gpus: Annotated[str | None, typer.Option(help="GPUs at once; parts are fine.", metavar=_LIMIT)] = None
     trial_hours: Annotated[str | None, typer.Option(help="Hours of trials in all, ever.", metavar=_LIMIT)] = None
+
+    package_bytes: Annotated[
+        str | None, typer.Option(help="Bytes of code packages that are kept for a project.", metavar=_LIMIT)
+    ] = None
 
     def changes(self) -> dict[str, Any]:
         """The limits that were given, by name; None for `none`. SpecError with every one that is no limit."""
@@ -109,7 +114,9 @@ def register(app: typer.Typer) -> None:
     )
     quotas.command(epilog=examples(*shows))(spread(show))
     quotas.command("set", epilog=examples(*sets))(spread(set_quota))
-    app.add_typer(quotas, name="quota")
+    quotas.command(epilog=examples("tuneyard quota remove user ada@example.org"))(spread(remove))
+    overview = examples(shows[0], sets[0], "tuneyard quota remove user ada@example.org")
+    app.add_typer(quotas, name="quota", epilog=overview)
 
 
 def show(
@@ -163,7 +170,18 @@ def set_quota(
     typer.echo(f"{made.kind} {made.name}: {_told(made)}")
 
 
+def remove(
+    place: Whole,
+    kind: Annotated[Kind, typer.Argument(help="Whom it limits")],
+    name: Annotated[str, typer.Argument(help="The user, the project, or `*`", autocompletion=_complete_name)],
+) -> None:
+    """Remove a quota: whom it limited is limited by that of `*` alone, if there is one."""
+    with place.server_only() as client:
+        client.access.remove_quota(kind.value, name)
+    typer.echo(f"{kind.value} {name} has no quota of its own")
+
+
 def _told(quota: QuotaAnswer) -> str:
     """Its limits as a person reads them."""
     limits = ((getattr(quota, name), word) for name, word in _WORDS.items())
-    return ", ".join(f"{limit:g} {word}" for limit, word in limits if limit is not None) or "no limit"
+    return ", ".join(f"{limit:.15g} {word}" for limit, word in limits if limit is not None) or "no limit"

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from service.api.models import Sweep, SweepSummary
 from service.client import Client
-from service.errors import Fault, SpecError, SweepNotFoundError
+from service.errors import Fault, ServerError, SpecError, SweepNotFoundError
 from service.records import State
 from service.views.ending import print_ending
 from service.views.progress import ProgressView, ended, view
 
+STANDING_S: Final = 5.0  # between two looks at why a sweep waits
+_SPAN: Final = re.compile(r"\d+ (s|min|h)\b")  # that counts down is no news
 AWAY_S: Final = 3600.0  # that a server may be away while a sweep on it is watched
 EXIT_CODES: Final = {State.COMPLETED: 0, State.FAILED: 1, State.CANCELLED: 3, State.PAUSED: 3}
 _LOG_END_BYTES: Final = 3000
@@ -83,9 +88,10 @@ def progress(sweep: SweepSummary) -> dict[str, Any]:
 def standing(client: Client, sweep_id: str) -> str:
     """Where a sweep is in the queue of its server, and why it waits."""
     entry = next((entry for entry in client.queue() if entry.sweep_id == sweep_id), None)
-    if entry is None or entry.position is None:
+    if entry is None or entry.state is not State.QUEUED:
         return f"on {client.url}"
-    return f"on {client.url}, number {entry.position} in the queue: {printable(entry.reason)}"
+    place = "in the queue" if entry.position is None else f"number {entry.position} in the queue"
+    return f"on {client.url}, {place}" + (f": {printable(entry.reason)}" if entry.reason else "")
 
 
 def follow(client: Client, sweep_id: str, *, as_json: bool, quiet: bool = False) -> int:
@@ -95,9 +101,7 @@ def follow(client: Client, sweep_id: str, *, as_json: bool, quiet: bool = False)
     """
     shown = None if quiet else view(as_json=as_json)
     try:
-        if shown is not None:
-            shown.note(f"{sweep_id} {standing(client, sweep_id)}")
-        over = client.wait(sweep_id, watch=lambda found: _show(shown, found), away_s=AWAY_S)
+        over = client.wait(sweep_id, watch=_shower(client, sweep_id, shown), away_s=AWAY_S)
     except KeyboardInterrupt:
         sys.stderr.write(f"{sweep_id} goes on; look again with: tuneyard watch {sweep_id}\n")
         return 130
@@ -107,9 +111,23 @@ def follow(client: Client, sweep_id: str, *, as_json: bool, quiet: bool = False)
     return _conclude(client, over, as_json=as_json)
 
 
-def _show(shown: ProgressView | None, found: Sweep) -> None:
-    if shown is not None:
+def _shower(client: Client, sweep_id: str, shown: ProgressView | None) -> Callable[[Sweep], None]:
+    """Shows each look at the sweep and, while it waits, whenever that changes, why."""
+    told, ask_at = "", 0.0
+
+    def show(found: Sweep) -> None:
+        nonlocal told, ask_at
+        if shown is None:
+            return
+        if not told or (found.state is State.QUEUED and time.monotonic() >= ask_at):
+            ask_at = time.monotonic() + STANDING_S
+            with suppress(ServerError):  # asked again at a later look
+                before, told = told, standing(client, sweep_id)
+                if _SPAN.sub("", told) != _SPAN.sub("", before):
+                    shown.note(f"{sweep_id} {told}")
         shown.update(progress(found))
+
+    return show
 
 
 def _conclude(client: Client, over: Sweep, *, as_json: bool) -> int:

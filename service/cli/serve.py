@@ -15,9 +15,13 @@ _OPTIONS: Final = {
     "host": ("ADDRESS", "The address to listen on. Others than this machine's own need auth. [default: 127.0.0.1]"),
     "port": ("PORT", "0 takes a free one. [default: 8700]"),
     "database": ("URL", "sqlite:///FILE or postgresql://USER@HOST/NAME. [default: in the data folder]"),
-    "cluster": ("local|URL", "The dashboard of a Ray head. [default: local, a Ray of its own]"),
+    "cluster": ("local|URL|kuberay", "A Ray head's dashboard, or Kubernetes. [default: local, a Ray of its own]"),
     "cluster-ca": ("FILE", "Certificates that an https:// cluster is checked against. [default: the system's]"),
+    "kube-namespace": ("NAME", "Where RayJobs are made. [default: the service account's own]"),
+    "kube-template": ("FILE", "The RayJob that each sweep's is made from. [default: /etc/tuneyard/rayjob.yaml]"),
+    "kube-cluster": ("NAME", "A RayCluster for all sweeps. [default: none, each sweep has its own]"),
     "driver-cpus": ("CPUS", "What each sweep's driver reserves on the cluster, beside its trials. [default: 0]"),
+    "storage": ("URL", "Keep sweeps and their code on s3://BUCKET/PREFIX, gs:// or az://. [default: the data folder]"),
     "auth": ("none|token|oidc|proxy", "How people prove who they are. [default: none, on this machine only]"),
     "mlflow": ("start|URL", "Start MLflow's pages beside it, or track with a server. [default: neither]"),
     "mlflow-port": ("PORT", "Of the pages that `--mlflow start` starts. [default: 5000]"),
@@ -34,6 +38,7 @@ def register(app: typer.Typer) -> None:
             "tuneyard serve",
             "tuneyard serve --mlflow start",
             "tuneyard serve --host 0.0.0.0 --auth token --cluster http://ray-head:8265",
+            "tuneyard serve --host 0.0.0.0 --auth token --cluster kuberay --kube-template rayjob.yaml",
             "tuneyard serve --database postgresql://tuneyard@db/tuneyard --auth oidc",
         )
     )(_with_options(serve))
@@ -45,7 +50,7 @@ def serve(**options: str | bool | None) -> None:
     Every option is a variable, too: TUNEYARD_HOST, TUNEYARD_DATABASE and so on. SIGTERM or Ctrl-C ends the service;
     sweeps go on by themselves, and the next `tuneyard serve` takes them up.
     """
-    from service.server.settings import caution, settings_of
+    from service.server.settings import caution, settings_of, shared_by_pods
 
     variables = settings.variables()
     found = settings_of(settings.home(), options, variables)
@@ -55,8 +60,7 @@ def serve(**options: str | bool | None) -> None:
 
     auth = auth_settings(found.auth_kind, variables)
     log_to_stderr(found.log_level)
-    told = caution(found)
-    if told is not None:
+    for told in filter(None, (caution(found), shared_by_pods(found))):
         logging.getLogger(__name__).warning(told)
     run(found, auth, lambda url: typer.echo(f"Tuneyard is at {url}"))
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from service import settings
 from service.cli.text import examples
-from service.errors import Fault, SpecError
+from service.errors import BackendError, Fault, SpecError
+
+if TYPE_CHECKING:
+    from service.spec.sweep_spec import SweepSpec
 
 
 def register(app: typer.Typer) -> None:
@@ -19,7 +22,13 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=examples("tuneyard validate sweep.yaml", "tuneyard validate sweep.yaml --no-signatures"))(
         validate
     )
-    app.command(epilog=examples("tuneyard plan sweep.yaml", "tuneyard plan sweep.yaml --seconds-per-epoch 90"))(plan)
+    app.command(
+        epilog=examples(
+            "tuneyard plan sweep.yaml",
+            "tuneyard plan sweep.yaml --seconds-per-epoch 90",
+            "tuneyard plan sweep.yaml --template rayjob.yaml",
+        )
+    )(plan)
     app.command(epilog=examples("tuneyard schema --output sweep.schema.json"))(schema)
     app.command(epilog=examples("tuneyard fmt sweep.yaml", "tuneyard fmt sweep.yaml --write"))(fmt)
 
@@ -58,11 +67,14 @@ def plan(
     seconds_per_epoch: Annotated[
         float | None, typer.Option(help="How long one trial takes for one epoch; gives hours.", min=0)
     ] = None,
+    template: Annotated[
+        Path | None, typer.Option(help="The RayJob of a cluster on Kubernetes, for its nodes.", metavar="FILE")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Say what a sweep would do, without running any of it.
 
-    Trials, rungs and how many trials reach each, epochs, CPU and GPU hours, checkpoints on disk.
+    Trials, rungs and how many trials reach each, epochs, CPU and GPU hours, checkpoints on disk, nodes.
     """
     from service.spec.sweep_spec import load_sweep
     from service.sweeps.past_sweeps import gather
@@ -74,7 +86,19 @@ def plan(
     if spec.search.warm_start:
         learned = gather(settings.home(), spec, str(sweep)).about
         made = replace(made, notes=(*made.notes, f"warm start: {learned}"))
+    made = replace(made, nodes=_nodes(spec, made.trials if made.fits is None else made.fits.most, template))
     typer.echo(json.dumps(made.to_dict(), indent=1) if as_json else "\n".join(plan_lines(made)))
+
+
+def _nodes(spec: SweepSpec, trials: int | None, template: Path | None) -> tuple[str, ...]:
+    from cluster.backend import JobError
+    from cluster.kuberay import groups
+    from service.sweeps.plan_nodes import node_lines
+
+    try:
+        return node_lines(spec, trials, [] if template is None else groups(template))
+    except JobError as error:
+        raise BackendError(str(error)) from error
 
 
 def schema(output: Output = None) -> None:

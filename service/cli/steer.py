@@ -22,7 +22,9 @@ def register(app: typer.Typer) -> None:
     minus = {"ignore_unknown_options": True}  # -10 is a number, not an option
     app.command(epilog=examples(*urgent), context_settings=minus)(spread(prioritize))
     app.command(epilog=examples("tuneyard pause digits"))(spread(pause))
-    app.command(epilog=examples("tuneyard cancel digits-20261122-0a1b2c"))(spread(cancel))
+    app.command(epilog=examples("tuneyard cancel digits-20261122-0a1b2c", "tuneyard cancel lost --force"))(
+        spread(cancel)
+    )
     forks = (
         "tuneyard fork digits --set parameters.optimizer.init_args.lr.max=0.5",
         "tuneyard fork digits --name digits-wide --set budget.max_trials=50 --fresh",
@@ -35,6 +37,8 @@ def queue(
     place: Place, as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False
 ) -> None:
     """Show what runs on a server, what waits, and why each sweep waits."""
+    from service.records import State
+
     with place.server_only() as client:
         found, cluster = client.queue(), client.cluster()
     if as_json:
@@ -44,7 +48,7 @@ def queue(
     if cluster.is_reachable:
         nodes = f"{cluster.nodes} node{'' if cluster.nodes == 1 else 's'}"
         typer.echo(f"{nodes}, {cluster.cpus:g} CPUs, {cluster.gpus:g} GPUs; {cluster.concurrent_trials} trials at once")
-    else:
+    elif not any(entry.state is State.QUEUED for entry in found):  # their reason says it
         typer.echo(f"the cluster cannot be reached: {cluster.message}")
     _print_queue(found)
 
@@ -97,13 +101,19 @@ def pause(place: Place, sweep: NamedSweep) -> None:
     stop(place, sweep)
 
 
-def cancel(place: Place, sweep: NamedSweep) -> None:
+def cancel(
+    place: Place,
+    sweep: NamedSweep,
+    force: Annotated[
+        bool, typer.Option("--force", help="At once, without its cluster, which is gone for good: for operators.")
+    ] = False,
+) -> None:
     """End a server's sweep for good, with what it has found so far.
 
     `tuneyard extend` alone leads back. On this machine use `tuneyard stop`.
     """
     with place.server_only() as client:
-        found = client.cancel(sweep)
+        found = client.cancel(sweep, force=force)
     typer.echo(f"{found.id} is {found.state}" if found.state.is_over else f"{found.id} ends")
 
 

@@ -16,7 +16,8 @@ from service.client.contexts import LOCAL, Context
 from service.errors import ServerError, SpecError
 
 if TYPE_CHECKING:
-    from service.client import Client
+    from service.api.models import Sweep
+    from service.client import Client, Submission
     from service.shipping.packages import Package
 
 
@@ -70,8 +71,16 @@ def submit(
     with place.server_only() as client:
         prepared = Submission.of(sweep, changes)
         _note_what_stays(prepared.package)
-        sent = client.send(replace(prepared, priority=priority))
+        sent = _sent(client, replace(prepared, priority=priority))
         _watch(client, sent.id, str(sweep), watching)
+
+
+def _sent(client: Client, submission: Submission) -> Sweep:
+    try:
+        return client.send(submission)
+    except KeyboardInterrupt:
+        sys.stderr.write("whether the server has queued it already is not known: look at `tuneyard list`\n")
+        raise
 
 
 def _watch(client: Client, sweep_id: str, file: str, watching: Watching) -> None:

@@ -30,7 +30,8 @@ def register(app: typer.Typer) -> None:
     tokens.command(epilog=examples("tuneyard token revoke 3f9a1c", "tuneyard token revoke 3f9a1c --alone"))(
         spread(revoke)
     )
-    app.add_typer(tokens, name="token")
+    overview = examples(creates[0], "tuneyard token list", "tuneyard token revoke 3f9a1c")
+    app.add_typer(tokens, name="token", epilog=overview)
 
 
 def create(

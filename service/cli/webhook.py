@@ -32,7 +32,8 @@ def register(app: typer.Typer) -> None:
     webhooks.command("list", epilog=examples(*lists))(spread(list_webhooks))
     webhooks.command(epilog=examples(*adds))(spread(add))
     webhooks.command(epilog=examples("tuneyard webhook remove 5e0c61f2a9b4"))(spread(remove))
-    app.add_typer(webhooks, name="webhook")
+    overview = examples("tuneyard webhook list", adds[0], "tuneyard webhook remove 5e0c61f2a9b4")
+    app.add_typer(webhooks, name="webhook", epilog=overview)
 
 
 def list_webhooks(

@@ -13,7 +13,6 @@ SweepNotFoundError, ServerError for any other refusal, UnreachableError where no
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -39,7 +38,7 @@ from service.api.models_access import (
     WhoAmI,
 )
 from service.client.access import Access
-from service.client.http import PATIENCE_S, Call, Transport
+from service.client.http import PATIENCE_S, Call, Transport, new_key
 from service.errors import Fault, ServerError, SpecError, SweepNotFoundError
 from service.records import State
 from service.shipping.packages import Package, build
@@ -62,7 +61,7 @@ class Submission:
     priority: int = 0
     project: str | None = None
     source: str = ""  # the sweep file, for messages
-    key: str = field(default_factory=lambda: secrets.token_hex(16))
+    key: str = field(default_factory=new_key)
 
     @classmethod
     def of(cls, path: str | Path, overrides: Sequence[str] = ()) -> Self:
@@ -128,7 +127,7 @@ class Client:
 
     def sweep(self, sweep: str) -> Sweep:
         """One sweep: `sweep` is its id, its name, or how its id begins."""
-        return self._http.get(Sweep, _of(sweep))
+        return self._http.get(Sweep, _of(sweep), project=self.project)
 
     def sweeps(
         self, *, states: Sequence[State] = (), mine: bool = False, text: str | None = None, most: int = 1000
@@ -150,9 +149,13 @@ class Client:
         msg = f"you have no sweep on {self.url}; start one with `tuneyard submit sweep.yaml`"
         raise SweepNotFoundError(msg)
 
-    def cancel(self, sweep: str) -> Sweep:
-        """End a sweep for good; what it has found stays."""
-        return self._act(sweep, "cancel")
+    def cancel(self, sweep: str, *, force: bool = False) -> Sweep:
+        """End a sweep for good; what it has found stays.
+
+        With `force`, an operator's, at once: its cluster is gone for good, and nobody waits for its driver.
+        """
+        query = {**self._within, "force": "true" if force else None}
+        return self._http.ask(Sweep, Call("POST", f"{_of(sweep)}/cancel", query))
 
     def pause(self, sweep: str) -> Sweep:
         """Take a sweep off the cluster at its trials' next checkpoints; `resume` goes on with it."""
@@ -172,7 +175,7 @@ class Client:
 
     def delete(self, sweep: str) -> None:
         """Remove a sweep with all that it has written."""
-        self._http.send(Call("DELETE", _of(sweep)))
+        self._http.send(Call("DELETE", _of(sweep), self._within))
 
     def fork(
         self,
@@ -185,45 +188,52 @@ class Client:
     ) -> Sweep:
         """Queue a new sweep made of an old one with changes; with `keep_results` it learns from the old trials."""
         body = {"overrides": list(overrides), "name": name, "keep_results": keep_results, "priority": priority}
-        return self._http.ask(Sweep, Call("POST", f"{_of(sweep)}/fork", body=body, key=secrets.token_hex(16)))
+        return self._http.ask(Sweep, Call("POST", f"{_of(sweep)}/fork", self._within, body=body, key=new_key()))
 
     def trials(self, sweep: str, *, most: int = 1000, insight: bool = False) -> Details:
         """A sweep with its best trials, at most `most`; with `insight` what they teach as well."""
-        return self._http.get(Details, f"{_of(sweep)}/trials", limit=most, insight=insight or None)
+        return self._http.get(
+            Details, f"{_of(sweep)}/trials", project=self.project, limit=most, insight=insight or None
+        )
 
     def best(self, sweep: str) -> BestAnswer:
         """The best trial and its LightningCLI config."""
-        return self._http.get(BestAnswer, f"{_of(sweep)}/best")
+        return self._http.get(BestAnswer, f"{_of(sweep)}/best", project=self.project)
 
     def report_page(self, sweep: str) -> bytes:
         """The sweep's report as one HTML page that needs nothing else."""
-        return self._http.send(Call("GET", f"{_of(sweep)}/report.html")).content
+        return self._http.send(Call("GET", f"{_of(sweep)}/report.html", self._within)).content
 
     def report(self, sweep: str) -> dict[str, Any]:
         """The sweep's report as data."""
-        found: dict[str, Any] = self._http.send(Call("GET", f"{_of(sweep)}/report")).json()
+        found: dict[str, Any] = self._http.send(Call("GET", f"{_of(sweep)}/report", self._within)).json()
         return found
 
     def logs(self, sweep: str, *, trial: int | None = None, offset: int = 0) -> LogAnswer:
         """A piece of the log of a sweep's driver, or of one trial, from byte `offset` on."""
-        return self._http.get(LogAnswer, _log(sweep, trial), offset=offset)
+        return self._http.get(LogAnswer, _log(sweep, trial), project=self.project, offset=offset)
 
-    def follow_logs(self, sweep: str, *, trial: int | None = None, offset: int = 0) -> Iterator[str]:
-        """The log as it grows, from byte `offset` on (negative: from the end), until nothing will follow."""
-        for message in self._http.follow(_log(sweep, trial), offset=offset):
+    def follow_logs(
+        self, sweep: str, *, trial: int | None = None, offset: int = 0, away_s: float = 60.0
+    ) -> Iterator[str]:
+        """The log as it grows, from byte `offset` on (negative: from the end), until nothing will follow.
+
+        UnreachableError, or the last refusal, once the server has not answered for `away_s`.
+        """
+        query = {"project": self.project, "offset": offset}
+        for message in self._http.follow(_log(sweep, trial), away_s=away_s, **query):
             yield message.parsed(LogAnswer).text
 
     def events(self, sweep: str | None = None, *, after: int = 0) -> EventPage:
         """What happened, from behind event number `after` on: to one sweep, or to all that the caller may see."""
-        return self._http.get(EventPage, "/events" if sweep is None else f"{_of(sweep)}/events", after=after)
+        return self._http.get(EventPage, _events(sweep), project=self.project, after=after)
 
     def follow_events(self, sweep: str | None = None, *, after: int = 0) -> Iterator[EventAnswer]:
         """Events as they happen, from behind event number `after` on; none twice, none left out.
 
         Those of one sweep end with it; those of all sweeps never end.
         """
-        path = "/events" if sweep is None else f"{_of(sweep)}/events"
-        for message in self._http.follow(path, after=after):
+        for message in self._http.follow(_events(sweep), project=self.project, after=after):
             if message.id:  # `progress` has none
                 yield message.parsed(EventAnswer)
 
@@ -257,16 +267,25 @@ class Client:
 
     def compare(self, sweeps: Sequence[str]) -> Comparison:
         """Several sweeps side by side."""
-        return self._http.get(Comparison, "/compare", sweep=tuple(sweeps))
+        return self._http.get(Comparison, "/compare", project=self.project, sweep=tuple(sweeps))
+
+    @property
+    def _within(self) -> dict[str, str | None]:
+        """Where the server looks for a sweep that is named."""
+        return {"project": self.project}
 
     def _act(self, sweep: str, action: str, body: Mapping[str, Any] | None = None) -> Sweep:
-        return self._http.ask(Sweep, Call("POST", f"{_of(sweep)}/{action}", body=body))
+        return self._http.ask(Sweep, Call("POST", f"{_of(sweep)}/{action}", self._within, body=body))
 
 
 def _of(sweep: str) -> str:
     if not sweep:
         raise SpecError([Fault("is empty", "sweep", allowed="a sweep's id, its name, or how its id begins")])
     return f"/sweeps/{quote(sweep, safe='')}"
+
+
+def _events(sweep: str | None) -> str:
+    return "/events" if sweep is None else f"{_of(sweep)}/events"
 
 
 def _log(sweep: str, trial: int | None) -> str:

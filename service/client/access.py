@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Literal
+from typing import Final, Literal
 from urllib.parse import quote
 
 from service.api.models import PackageAnswer, PackageList
 from service.api.models_access import (
+    AuditAnswer,
     AuditPage,
     NewToken,
     NewWebhook,
@@ -21,8 +22,10 @@ from service.api.models_access import (
     WebhookAnswer,
     WebhookList,
 )
-from service.client.http import Call, Transport
+from service.client.http import Call, Transport, new_key
 from service.records import Quota, Role
+
+AUDIT_PAGE: Final = 1000
 
 
 class Access:
@@ -47,7 +50,7 @@ class Access:
         """A new token, whose secret is shown this once; its roles never exceed the caller's, which are the default."""
         given = None if roles is None else {project: str(role) for project, role in roles.items()}
         body = {"name": name, "user": user, "roles": given, "expires_in_s": expires_in_s}
-        return self._http.ask(NewToken, Call("POST", "/tokens", body=body))
+        return self._http.ask(NewToken, Call("POST", "/tokens", body=body, key=new_key()))
 
     def revoke_token(self, token_id: str, *, alone: bool = False) -> None:
         """End a token at once, and all that were made with it unless `alone`."""
@@ -60,7 +63,7 @@ class Access:
 
     def create_project(self, name: str) -> ProjectAnswer:
         """A new project."""
-        return self._http.ask(ProjectAnswer, Call("POST", "/projects", body={"name": name}))
+        return self._http.ask(ProjectAnswer, Call("POST", "/projects", body={"name": name}, key=new_key()))
 
     def quotas(self) -> list[QuotaAnswer]:
         """The limits that bind the caller; all of them for an admin of every project."""
@@ -70,6 +73,10 @@ class Access:
         """Replace the limits of a user or a project."""
         path = f"/quotas/{kind}/{quote(name, safe='')}"
         return self._http.ask(QuotaAnswer, Call("PUT", path, body=asdict(quota)))
+
+    def remove_quota(self, kind: Literal["user", "project"], name: str) -> None:
+        """Have no limits of its own for a user or a project: those of `*` count."""
+        self._http.send(Call("DELETE", f"/quotas/{kind}/{quote(name, safe='')}"))
 
     def packages(self) -> list[PackageAnswer]:
         """The code packages of the project."""
@@ -82,14 +89,28 @@ class Access:
     def add_webhook(self, url: str, kinds: Sequence[str], *, secret: str | None = None) -> NewWebhook:
         """Tell `url` of the project's events of these kinds, signed with a secret that is shown this once."""
         body = {"url": url, "kinds": list(kinds), "project": self._project, "secret": secret}
-        return self._http.ask(NewWebhook, Call("POST", "/webhooks", body=body))
+        return self._http.ask(NewWebhook, Call("POST", "/webhooks", body=body, key=new_key()))
 
     def remove_webhook(self, webhook_id: str) -> None:
         """Tell it nothing any more."""
         path = f"/webhooks/{quote(webhook_id, safe='')}"
         self._http.send(Call("DELETE", path, {"project": self._project}))
 
-    def audit(self, *, after: int = 0, newest: int | None = None) -> AuditPage:
-        """Who did what, from behind entry `after` on; with `newest` only the last of them, so many (at most 1000)."""
-        query = {} if newest is None else {"limit": newest, "newest": True}
+    def audit(self, *, after: int = 0, newest: int | None = None, before: int | None = None) -> AuditPage:
+        """Who did what, from behind entry `after` on; with `newest` only the last of them, so many (at most 1000).
+
+        With `before` only what came before that entry.
+        """
+        query = {"before": before, **({} if newest is None else {"limit": newest, "newest": True})}
         return self._http.get(AuditPage, "/audit", project=self._project, after=after, **query)
+
+    def newest_audit(self, most: int) -> list[AuditAnswer]:
+        """The last `most` entries of the audit log, the newest first."""
+        found: list[AuditAnswer] = []
+        while len(found) < most:
+            before = found[-1].number if found else None
+            page = self.audit(newest=min(AUDIT_PAGE, most - len(found)), before=before).items
+            found += reversed(page)
+            if not page:
+                break
+        return found

@@ -70,7 +70,8 @@ def load() -> Contexts:
     path = settings.config_folder() / FILE
     try:
         data = json.loads(path.read_bytes())
-        known = {name: Context(name, **entry) for name, entry in data["contexts"].items()}
+        known = {name: Context(name, **{**entry, "url": checked_url(entry["url"])})
+                 for name, entry in data["contexts"].items()}  # fmt: skip
         return Contexts(data["current"] if data["current"] in known else None, known)
     except FileNotFoundError:
         return Contexts()

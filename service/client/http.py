@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import secrets
 import ssl
 import time
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,15 @@ from urllib.parse import urlsplit
 import httpx2
 from pydantic import BaseModel, ValidationError
 
-from service.errors import Fault, ServerError, SpecError, SweepNotFoundError, TuneyardError, UnreachableError
+from service.errors import (
+    ContextError,
+    Fault,
+    ServerError,
+    SpecError,
+    SweepNotFoundError,
+    TuneyardError,
+    UnreachableError,
+)
 from service.spec.document import shorten
 
 PREFIX: Final = "/api/v1"
@@ -39,6 +48,11 @@ _LONGEST_TEXT: Final = 1000  # of what a server says went wrong; nothing that st
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
+
+
+def new_key() -> str:
+    """An Idempotency-Key that nobody else takes."""
+    return secrets.token_hex(16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +93,7 @@ class Transport:
         self.patience_s = patience_s
         headers = {"User-Agent": f"tuneyard/{_version()}"}
         if token:
+            _check_token(token)
             headers["Authorization"] = f"Bearer {token}"
         is_here = urlsplit(url).hostname in _LOOPBACK  # no proxy stands between
         verify = ssl.create_default_context() if url.startswith("https") else False  # making one takes long
@@ -127,9 +142,10 @@ class Transport:
         try:
             self.send(Call("HEAD", path, query))
         except ServerError as error:
-            if error.status != 404:  # noqa: PLR2004  # HTTP; this answer has no body that says more
-                raise
-            return False
+            if error.status == 404:  # noqa: PLR2004  # HTTP
+                return False
+            self.send(Call("GET", "/sweeps", {**query, "limit": 1}))  # is refused in words: such an answer has none
+            raise
         return True
 
     @contextmanager
@@ -144,18 +160,20 @@ class Transport:
                 self._checked(response)
             yield messages(response.iter_bytes())
 
-    def follow(self, path: str, **query: object) -> Iterator[Message]:
+    def follow(self, path: str, *, away_s: float = 0.0, **query: object) -> Iterator[Message]:
         """Server-sent events up to `end`: where the stream breaks off, it is taken up again behind the last one.
 
-        It is given up once the server has been away, or too busy, for `patience_s`.
+        It is given up once the server has been away, or too busy, for `patience_s`, or `away_s` where that is more and
+        it has been there before.
         """
+        patience_s = self.patience_s
         last_id: str | None = None
         away_until: float | None = None
         while True:
             pause_s = _FIRST_PAUSE_S * random.uniform(1, 3)  # noqa: S311  # spreads clients over time
             try:
                 with self.stream(path, last_id, **query) as stream:
-                    away_until = None
+                    away_until, patience_s = None, max(away_s, self.patience_s)
                     for message in stream:
                         if message.event == END:
                             return
@@ -166,7 +184,7 @@ class Transport:
                     if error.status not in (_TOO_MANY, *_PERHAPS_HEARD):
                         raise
                     pause_s = _pause(error.retry_after_s, pause_s)
-                away_until = away_until or time.monotonic() + self.patience_s
+                away_until = away_until or time.monotonic() + patience_s
                 if time.monotonic() + pause_s > away_until:
                     if isinstance(error, ServerError):
                         raise
@@ -197,6 +215,13 @@ class Transport:
         reason = shorten(str(error)) or type(error).__name__
         msg = f"no answer from {self.url} ({reason}); is `tuneyard serve` running there, and is the URL right?"
         raise UnreachableError(msg) from error
+
+
+def _check_token(token: str) -> None:
+    """ContextError where it cannot travel in a header. The library would show it in its error."""
+    if not token.isascii() or not token.isprintable() or " " in token:
+        msg = "the token holds a blank, a line break or a letter that no token has; copy it again, in one piece"
+        raise ContextError(msg)
 
 
 def messages(chunks: Iterator[bytes]) -> Iterator[Message]:

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-from cluster import ray_head, ray_jobs
+from cluster import kuberay, ray_head, ray_jobs
 from cluster.backend import Backend, Capacity, JobError, JobRequest, JobStatus, LogChunk, PlaceLostError
 
 log: Final = logging.getLogger(__name__)
 CHECK_S: Final = 5.0
 WAIT_S: Final = 10.0  # before Ray is tried again where it did not come up
+_STARTING: Final = "Ray is starting on this machine"
 SILENT_S: Final = 600.0  # a Ray that has not answered for so long is held to be broken, though its process is there
 
 
@@ -44,6 +45,10 @@ class ClusterPlace:
         """End the job."""
         return self._there().stop(job_id, wait_s=wait_s)
 
+    def forget(self, job_id: str) -> None:
+        """Forget a job that is over."""
+        self._there().forget(job_id)
+
     def logs(self, job_id: str, *, offset: int = 0) -> LogChunk:
         """What the job wrote."""
         return self._there().logs(job_id, offset=offset)
@@ -72,6 +77,19 @@ class RemotePlace(ClusterPlace):
         self._backend = ray_jobs.RayJobsBackend(url, ray_jobs.Access.from_environment(ca_file))
 
 
+class KubePlace(ClusterPlace):
+    """Kubernetes, with KubeRay's operator on it. JobError where the template or the configuration cannot be used."""
+
+    def __init__(self, location: kuberay.Location) -> None:
+        super().__init__()
+        self._kubernetes = kuberay.KubeRayBackend(location)
+        self._backend = self._kubernetes
+
+    def leave(self, *, is_idle: bool) -> None:  # noqa: ARG002  # jobs there go on by themselves in any case
+        """End the watch."""
+        self._kubernetes.close()
+
+
 class OwnPlace(ClusterPlace):
     """A Ray on this machine that belongs to the data folder: started, adopted, and started again where it breaks.
 
@@ -80,7 +98,7 @@ class OwnPlace(ClusterPlace):
 
     def __init__(self, home: Path, own: Callable[[Path], ray_head.RayHead] = ray_head.own) -> None:
         super().__init__()
-        self._folder, self._own = home / "ray", own
+        self._folder, self._own, self._trouble = home / "ray", own, _STARTING
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="ray", daemon=True)
 
@@ -113,14 +131,16 @@ class OwnPlace(ClusterPlace):
             return False
 
     def _begin(self) -> ray_head.RayHead | None:
-        self._backend, self._trouble = None, "Ray is starting on this machine"
+        if self._backend is not None:  # else what kept it from coming up is still the best answer
+            self._backend, self._trouble = None, _STARTING
         try:
             head = self._own(self._folder)
             self._backend = head.backend()
         except Exception as error:  # a try must not be the last one, whatever this machine's processes do
-            why = str(error) if isinstance(error, JobError | OSError) else repr(error)
-            self._trouble = f"Ray does not start on this machine: {why}"
-            log.warning("%s", self._trouble, exc_info=not isinstance(error, JobError))
+            is_known = isinstance(error, JobError)
+            self._trouble = str(error) if is_known else f"Ray does not start on this machine: {error!r}"
+            if not is_known:  # the controller tells of every trouble, but not where it came from
+                log.warning("%s", self._trouble, exc_info=True)
             return None
         log.info("Ray is up on this machine at %s", head.url)
         return head

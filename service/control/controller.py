@@ -16,7 +16,7 @@ from typing import Final
 
 from cluster.backend import JobError, PlaceLostError
 from service.control.ending import Endings
-from service.control.hands import Hands
+from service.control.hands import Hands, Kind
 from service.control.leadership import Leadership, NotLeadingError
 from service.control.placement import FormerDriverError, Placement, RefusedError
 from service.control.sighting import look, without_words
@@ -52,6 +52,8 @@ MOST_DELAY_S: Final = 60.0  # between two tries to start a driver while the plac
 CLOSE_S: Final = 20.0  # for what is being carried out when the service is told to stop
 TIDY_EVERY_S: Final = 3600.0
 PACKAGE_GRACE_S: Final = 7 * 86_400.0  # after which code that was sent, and that no sweep is about, is removed
+RECORD_KEPT_S: Final = 30 * 86_400.0  # deliveries to webhooks that are over, and Idempotency-Keys
+JOB_KEPT_S: Final = 86_400.0  # after a sweep's end: so long its job, and the job's output, can be looked at on Ray
 BY: Final = "controller"
 _OF_ALL: Final = (NotLeadingError, LeaseLostError, StoreUnavailableError)  # what is no single sweep's trouble
 
@@ -95,9 +97,11 @@ class Controller:
             self.reconcile()
         except (NotLeadingError, LeaseLostError) as error:  # which is another replica's turn, and no trouble
             log.info("%s", error)
-        except Exception as error:  # a pass must not be the last one, whatever the database or the disk does
+        except Exception as error:  # noqa: BLE001  # no pass is the last one, whatever the database or the disk does
             self.standing.broke_off(error)
-            log.exception("a pass of the controller broke off")
+            self._odd.warn("a pass", f"a pass of the controller broke off: {error!r}", error)
+        else:
+            self._odd.forget("a pass")
 
     def reconcile(self) -> None:
         """One pass."""
@@ -129,14 +133,22 @@ class Controller:
 
         if self._now >= self._tidy_at:
             self._tidy_at = self._now + TIDY_EVERY_S
-            self._hands.start("code packages", self._tidy)
+            self._hands.start("packages and records", self._tidy)
+            if not self.trouble:
+                self._hands.start("jobs of ended sweeps", self._forget_jobs)
 
     def _tidy(self) -> None:
-        """Remove code that was sent, and that no sweep is about any more."""
+        """Remove code that was sent, and that no sweep is about any more, and records that nobody needs any more."""
         before = self._now - PACKAGE_GRACE_S
         if self._leads():
+            self.store.tidy(self._now - RECORD_KEPT_S)
             for digest in self.store.forget_packages(before):
                 self.placement.remove_package(digest, before)
+
+    def _forget_jobs(self) -> None:
+        """Have the cluster forget the jobs of sweeps that were over long ago, or its list of them grows for ever."""
+        if self._leads():
+            self.placement.forget(self.store.ended(before=self._now - JOB_KEPT_S))
 
     def _note_trouble(self, trouble: str) -> None:
         if trouble != self.trouble:
@@ -145,7 +157,7 @@ class Controller:
 
     def _hear(self, sweeps: dict[str, SweepRecord]) -> None:
         settled = [sweep for sweep in sweeps.values() if not self._hands.is_busy(sweep.id)]
-        for sweep, event in look(self.placement.ground.home, self.placement.backend, settled):
+        for sweep, event in look(self.placement.ground.root, self.placement.backend, settled):
             self._act(sweeps, sweep, event)
 
     def _allot(self, sweeps: dict[str, SweepRecord]) -> None:
@@ -185,7 +197,9 @@ class Controller:
         match command:
             case Submit():
                 if time.monotonic() >= self._delays.get(sweep.id, (0, 0.0))[1]:
-                    self._hands.start(sweep.id, lambda: self._submit(sweep))
+                    learns = (sweep.spec.get("search") or {}).get("warm_start")
+                    kind = Kind.LEARNING if learns else Kind.STARTING
+                    self._hands.start(sweep.id, lambda: self._submit(sweep), kind)
             case Allow():
                 self._tell(sweep)
             case Stop(wait_s):
@@ -243,8 +257,13 @@ class Controller:
             self._endings.end(sweep, wait_s)
 
     def _remove(self, sweep: SweepRecord) -> None:
-        """Remove a deleted sweep: a driver that may still be at work first, then the folder, then the row."""
+        """Remove a deleted sweep: a driver that may still be at work first, then its job, the folder, then the row."""
         self.leadership.lease()
-        self.placement.stop(sweep.id, 0.0)
+        try:
+            self.placement.stop(sweep.id, 0.0)
+            self.placement.backend.forget(sweep.id)
+        except PlaceLostError:
+            if sweep.reason != lifecycle.GIVEN_UP:
+                raise
         self.placement.remove(sweep.id)
         self.store.forget_sweep(sweep.id)

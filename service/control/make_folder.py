@@ -1,7 +1,7 @@
 """Makes the folder of a sweep that learns from earlier ones, in a process of its own: reading them may take long.
 
-`python -m service.control.make_folder` reads {"home", "job", "launch"} as JSON; exit code 2 with what is wrong on
-stderr.
+`python -m service.control.make_folder` reads {"home", "root", "job", "launch"} as JSON; exit code 2 with what is wrong
+on stderr.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Final
 from service.errors import TuneyardError
 from service.sweeps.folders import create
 from service.sweeps.past_sweeps import with_past
+from service.tuning.storage_place import place_of
 from service.tuning.sweep_folder import Job
 
 REFUSED: Final = 2
@@ -24,8 +25,9 @@ def main() -> int:
     request = json.load(sys.stdin)
     home, launch = Path(request["home"]), request["launch"]
     try:
-        job, past = with_past(home, Job(**request["job"]), launch["project"])
-        create(home, job, launch, past)
+        root = place_of(request["root"])
+        job, past = with_past(home, Job(**request["job"]), launch["project"], root)
+        create(root, job, launch, past)
     except TuneyardError as error:
         sys.stderr.write(f"{error}\n")
         return REFUSED

@@ -114,8 +114,7 @@ class Notifier:
             try:
                 self._tell(delivery)
             except UndeliveredError as trouble:
-                for waiting in deliveries[told:]:
-                    self._put_off(waiting, trouble)
+                self._put_off(deliveries[told:], trouble)
                 return told
             except Exception:  # the database, say: it is due again later
                 log.exception("webhook %s could not be told of event %d", delivery.webhook.id, delivery.event.number)
@@ -128,12 +127,15 @@ class Notifier:
         self._sender(parcel, self._store.now(), self._allowed)
         self._store.delivered(event.number, hook.id)
 
-    def _put_off(self, delivery: Delivery, error: UndeliveredError) -> None:
-        event, hook = delivery.event, delivery.webhook
-        is_given_up = delivery.attempts + 1 >= TRIES  # a forbidden address, too, may be one wrong answer of the DNS
-        next_at = None if is_given_up else self._store.now() + wait_s(delivery.attempts + 1, random.random())  # noqa: S311  # spreads retries
-        log.warning("webhook %s was not told of event %d: %s", hook.id, event.number, error)
-        self._store.failed(event.number, hook.id, str(error), next_at)
+    def _put_off(self, waiting: Sequence[Delivery], error: UndeliveredError) -> None:
+        """Try again later: those that failed as often together, so that they are told in their order then."""
+        now, chance = self._store.now(), random.random()  # noqa: S311  # spreads retries
+        for delivery in waiting:
+            event, hook = delivery.event, delivery.webhook
+            is_given_up = delivery.attempts + 1 >= TRIES  # a forbidden address, too, may be one wrong answer of the DNS
+            next_at = None if is_given_up else now + wait_s(delivery.attempts + 1, chance)
+            log.warning("webhook %s was not told of event %d: %s", hook.id, event.number, error)
+            self._store.failed(event.number, hook.id, str(error), next_at)
 
     def _body(self, event: EventRecord) -> bytes:
         link = {"url": f"{self._public_url}/api/v1/sweeps/{event.sweep_id}"} if self._public_url else {}

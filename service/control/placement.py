@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from cluster.backend import Backend, JobError, JobRequest, JobStatus, UnknownJobError
+from cluster.backend import Backend, JobError, JobRequest, JobStatus, PlaceLostError, UnknownJobError
 from service.control.make_folder import REFUSED
 from service.errors import TuneyardError
-from service.queueing.lifecycle import max_trials
 from service.records import SweepRecord
 from service.settings import child_environment
-from service.shipping.unpacking import DamagedPackageError, package_file, unpack
+from service.shipping import kept
+from service.shipping.unpacking import DamagedPackageError, package_file, package_name, unpack
+from service.spec.budget import max_trials_of
 from service.sweeps.dispatch import job_request
-from service.sweeps.folders import Sweep, create, partials, sweeps_folder
+from service.sweeps.folders import Sweep, create, partials, remove, sweeps_folder
 from service.tuning.control import Control, read_control, write_control
+from service.tuning.storage_objects import ObjectStorage
+from service.tuning.storage_place import Place
 from service.tuning.sweep_folder import Job
 
+log: Final = logging.getLogger(__name__)
 CODE: Final = "code"  # in a sweep's folder: its code, unpacked
 _PAST_TIMEOUT_S: Final = 300.0
+_TOLD_S: Final = 60.0
 _FORMER_END_S: Final = 30.0  # for a driver whose start was late, and whose successor is due
 _ROOT: Final = Path(__file__).parents[2]
 
@@ -47,6 +53,12 @@ class Ground:
     tracking_uri: str | None = None  # None: the data folder's own store
     allows_pip: bool = False
     driver_cpus: float = 0.0  # of the cluster, for each sweep's driver
+    storage: ObjectStorage | None = None  # where sweeps live, if not in the data folder
+
+    @property
+    def root(self) -> Place:
+        """Where sweeps and code packages are."""
+        return self.storage or self.home
 
 
 class Placement:
@@ -54,6 +66,7 @@ class Placement:
 
     def __init__(self, ground: Ground, backend: Backend, ray_address: str | None) -> None:
         self.ground, self.backend, self.ray_address = ground, backend, ray_address
+        self._told: dict[str, tuple[Control, float]] = {}  # of late, of sweeps on an object store: their word, and when
 
     def submit(self, record: SweepRecord, is_due: Callable[[], bool]) -> None:
         """Have driver number `record.attempt` started, unless it was, or is not due any more once all is prepared.
@@ -86,42 +99,56 @@ class Placement:
                 raise FormerDriverError(msg)
 
     def status(self, sweep_id: str) -> JobStatus | None:
-        """Where the sweep's job stands; None where the backend knows of none."""
-        return self.backend.statuses([sweep_id]).get(sweep_id)
+        """Where the sweep's job stands by now; None where the backend knows of none."""
+        try:
+            return self.backend.status(sweep_id)
+        except UnknownJobError:
+            return None
 
     def tell(self, record: SweepRecord, *, pause: bool = False) -> None:
         """Leave word for the driver: how many trials it may run at once and in all, and whether to pause.
 
         Nothing where the sweep has no folder: it comes with its submission, which leaves word, too.
         """
-        folder = self._sweep(record.id).folder
-        if not folder.is_dir():
+        sweep = self._sweep(record.id)
+        asked = Control(record.concurrency or None, max_trials_of(record.spec), pause=pause)
+        if self._is_known(record.id, asked) or not sweep.exists():
             return
-        asked = Control(record.concurrency or None, max_trials(record.spec), pause=pause)
-        if read_control(folder) != asked:
-            write_control(folder, asked)
+        if read_control(sweep.place) != asked:
+            write_control(sweep.place, asked)
+        if self.ground.storage is not None:
+            now = time.monotonic()
+            known = {sweep_id: told for sweep_id, told in list(self._told.items()) if now - told[1] < _TOLD_S}
+            self._told = {**known, record.id: (asked, now)}
+
+    def _is_known(self, sweep_id: str, asked: Control) -> bool:
+        """Whether an object store was given this word a moment ago: to look there with each pass would cost much."""
+        told, told_at = self._told.get(sweep_id, (None, 0.0))
+        return told == asked and time.monotonic() - told_at < _TOLD_S
 
     def stop(self, sweep_id: str, wait_s: float) -> None:
         """End the sweep's job, with `wait_s` seconds for a clean end; nothing where there is none."""
         with suppress(UnknownJobError):
             self.backend.stop(sweep_id, wait_s=wait_s)
 
+    def forget(self, sweep_ids: Iterable[str]) -> None:
+        """Have the backend forget the jobs of these sweeps, as far as it knows any: they are over."""
+        for sweep_id in self.backend.statuses(sweep_ids):
+            try:
+                self.backend.forget(sweep_id)
+            except PlaceLostError:
+                raise
+            except JobError as error:  # of this one alone
+                log.warning("the job of %s stays: %s", sweep_id, error)
+
     def remove(self, sweep_id: str) -> None:
-        """Remove the sweep's folder: out of sight first, so that a half removed one is never taken for a sweep."""
-        folder = self._sweep(sweep_id).folder
-        gone = folder.with_name(f".deleted-{sweep_id}")
-        with suppress(FileNotFoundError):
-            folder.rename(gone)
-        for leftover in (gone, *partials(folder)):
-            if leftover.exists():
-                shutil.rmtree(leftover)
+        """Remove all of the sweep."""
+        self._told.pop(sweep_id, None)
+        remove(self._sweep(sweep_id))
 
     def remove_package(self, digest: str, before: float) -> None:
         """Remove the zip of a code package that nobody refers to, unless it was sent again since `before`."""
-        path = package_file(self.ground.home, digest)
-        with suppress(FileNotFoundError):
-            if path.stat().st_mtime < before:
-                path.unlink()
+        kept.forget(self.ground.root, digest, before)
 
     def progress(self, sweep_id: str) -> dict[str, Any] | None:
         """The driver's newest word."""
@@ -138,32 +165,41 @@ class Placement:
     def _folder(self, record: SweepRecord) -> Sweep:
         """The sweep's folder with its code, made where it is not there yet."""
         sweep = self._sweep(record.id)
-        root = None if record.code is None else sweep.folder / CODE
-        if not sweep.folder.exists():
+        root = None if record.code is None else self._code(sweep, record.code)
+        if not sweep.exists():
             self._make(sweep, record, root)
-        if root is not None and record.code is not None:
+        if record.code is not None and isinstance(root, Path):
             self._unpack(record.code, root)
         return sweep
 
-    def _make(self, sweep: Sweep, record: SweepRecord, root: Path | None) -> None:
-        for partial in partials(sweep.folder):
+    def _code(self, sweep: Sweep, digest: str) -> Place:
+        """Where the sweep's code is: a folder of its own, or the package, which its driver and workers fetch."""
+        if isinstance(sweep.place, Path):
+            return sweep.place / CODE
+        if kept.size_of(self.ground.root, digest) is None:
+            msg = f"its code package {digest} is gone; submit it again"
+            raise RefusedError(msg)
+        return self.ground.root / package_name(digest)
+
+    def _make(self, sweep: Sweep, record: SweepRecord, root: Place | None) -> None:
+        for partial in partials(sweep.place) if isinstance(sweep.place, Path) else ():
             with suppress(FileNotFoundError):
                 if time.time() - partial.stat().st_mtime > 2 * _PAST_TIMEOUT_S:  # its maker was killed
                     shutil.rmtree(partial)
         job = Job(record.id, self._spec(record), None if root is None else str(root), facts=dict(record.facts))
-        launch = {"folder": str(root or sweep.folder), "project": record.project, "owner": record.owner}
+        launch = {"folder": str(root or sweep.place), "project": record.project, "owner": record.owner}
         if record.spec.get("search", {}).get("warm_start"):
             self._learn(job, launch)
         else:
-            create(self.ground.home, job, launch)
+            create(self.ground.root, job, launch)
 
     def _unpack(self, digest: str, root: Path) -> None:
         """A copy for this sweep alone, in which its job may write, and which goes with the sweep's folder."""
-        kept = package_file(self.ground.home, digest)
+        package = package_file(self.ground.home, digest)
         try:
-            unpack(kept, root, digest=digest)
+            unpack(package, root, digest=digest)
         except DamagedPackageError:
-            kept.unlink(missing_ok=True)  # so that it is sent again with the next submission
+            package.unlink(missing_ok=True)  # so that it is sent again with the next submission
             msg = f"its code package {digest} was damaged; submit it again"
             raise RefusedError(msg) from None
         except FileNotFoundError:
@@ -181,7 +217,7 @@ class Placement:
         return {**spec, "tracking": tracking if uri is None else {**tracking, "uri": uri}}
 
     def _learn(self, job: Job, launch: dict[str, Any]) -> None:
-        request = {"home": str(self.ground.home), "job": asdict(job), "launch": launch}
+        request = {"home": str(self.ground.home), "root": str(self.ground.root), "job": asdict(job), "launch": launch}
         done = subprocess.run(
             [sys.executable, "-P", "-m", "service.control.make_folder"],
             input=json.dumps(request),
@@ -198,4 +234,4 @@ class Placement:
             raise JobError(msg)
 
     def _sweep(self, sweep_id: str) -> Sweep:
-        return Sweep(sweeps_folder(self.ground.home) / sweep_id)
+        return Sweep(sweeps_folder(self.ground.root) / sweep_id)

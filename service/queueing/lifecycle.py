@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from cluster.backend import JobState
 from service.errors import TuneyardError
+from service.queueing.driver_words import noted, possible_hours
 from service.queueing.signals import (
     Allow,
     Asked,
@@ -32,6 +33,7 @@ from service.queueing.signals import (
     Delete,
     Event,
     Extend,
+    GiveUp,
     JobLost,
     JobSeen,
     Pause,
@@ -48,6 +50,7 @@ from service.queueing.signals import (
     Unrunnable,
 )
 from service.records import State, SweepRecord, Wish
+from service.spec.budget import max_trials_of, spec_with
 
 __all__ = [
     "Allow",
@@ -58,6 +61,7 @@ __all__ = [
     "Delete",
     "Event",
     "Extend",
+    "GiveUp",
     "IllegalMoveError",
     "JobLost",
     "JobSeen",
@@ -75,17 +79,15 @@ __all__ = [
     "Unrunnable",
     "backoff_s",
     "due",
-    "max_trials",
     "step",
+    "wait_s",
 ]
 PAUSE_WAIT_S: Final = 600.0  # trials pause with their next report
 CANCEL_WAIT_S: Final = 30.0
 MAX_FAILURES: Final = 6  # drivers lost one after the other, none of which brought the sweep forward
 FIRST_BACKOFF_S: Final = 5.0
 MOST_BACKOFF_S: Final = 300.0
-MOST_TRIALS: Final = 256  # that a driver runs at once where its sweep sets no limit
-SPARE_HOURS: Final = 1.0  # of training beyond what the clock allows, as clocks differ
-_FLEETING: Final = frozenset({"at", "elapsed_s", "eta_s"})  # of a progress that says nothing new
+GIVEN_UP: Final = "an operator gave it up with its cluster"  # as a reason: nobody is asked about its job any more
 
 
 class IllegalMoveError(TuneyardError):
@@ -97,7 +99,7 @@ def step(sweep: SweepRecord, event: Event, now: float) -> tuple[SweepRecord, tup
 
     IllegalMoveError where the state does not allow what a person asked for.
     """
-    if sweep.wish is Wish.DELETE and isinstance(event, Asked):
+    if sweep.wish is Wish.DELETE and isinstance(event, Asked) and not isinstance(event, GiveUp):
         if isinstance(event, Delete | Cancel):
             return sweep, due(sweep)
         raise _illegal(sweep, event, "it is being deleted")
@@ -119,15 +121,15 @@ def due(sweep: SweepRecord) -> tuple[Command, ...]:
     return (Remove(),) if sweep.wish is Wish.DELETE else ()
 
 
-def max_trials(spec: Mapping[str, Any]) -> int | None:
-    """The trials that a resolved sweep file asks for; None where something else ends it."""
-    found = spec.get("budget", {}).get("max_trials")
-    return None if found is None else int(found)
-
-
 def backoff_s(failures: int) -> float:
     """How long a sweep whose driver was lost for the `failures`-th time waits before the next one."""
     return float(min(MOST_BACKOFF_S, FIRST_BACKOFF_S * 3 ** (failures - 1)))
+
+
+def wait_s(sweep: SweepRecord, now: float) -> float:
+    """For how long the sweep is not to be started whatever is free; a clock that was set back makes nobody wait."""
+    left_s = 0.0 if sweep.not_before is None else sweep.not_before - now
+    return left_s if 0 < left_s <= MOST_BACKOFF_S else 0.0
 
 
 def _pause(sweep: SweepRecord, event: Pause, now: float) -> SweepRecord:
@@ -154,6 +156,15 @@ def _cancel(sweep: SweepRecord, event: Cancel, now: float) -> SweepRecord:
     return _wished(sweep, Wish.CANCEL, State.CANCELLED, now)
 
 
+def _give_up(sweep: SweepRecord, event: GiveUp, now: float) -> SweepRecord:
+    if sweep.state.is_over and sweep.wish is not Wish.DELETE:
+        raise _illegal(sweep, event, "it is over")
+    given_up = replace(sweep, reason=GIVEN_UP)
+    if sweep.wish is not Wish.DELETE:
+        given_up = replace(given_up, wish=Wish.CANCEL)
+    return _ended(given_up, sweep.state if sweep.state.is_over else State.CANCELLED, now)
+
+
 def _delete(sweep: SweepRecord, _event: Delete, now: float) -> SweepRecord:
     ending = sweep.state if sweep.state.is_over else State.CANCELLED
     return _wished(sweep, Wish.DELETE, ending, now)
@@ -173,15 +184,14 @@ def _wished(sweep: SweepRecord, wish: Wish, end: State, now: float) -> SweepReco
 
 
 def _extend(sweep: SweepRecord, event: Extend, now: float) -> SweepRecord:
-    before = max_trials(sweep.spec)
+    before = max_trials_of(sweep.spec)
     if sweep.state is State.STOPPING and sweep.wish is Wish.CANCEL:
         raise _illegal(sweep, event, "it is being cancelled; wait until it is, then extend it")
     if before is None:
         raise _illegal(sweep, event, "its budget has no max_trials that could grow")
     if event.max_trials <= before:
         raise _illegal(sweep, event, f"max_trials is {before} now; give more than that")
-    budget = {**sweep.spec.get("budget", {}), "max_trials": event.max_trials}
-    longer = replace(sweep, spec={**sweep.spec, "budget": budget})
+    longer = replace(sweep, spec=spec_with(sweep.spec, event.max_trials))
     if sweep.state.is_over or sweep.state is State.PAUSED:
         return _requeued(longer, now)
     return replace(longer, wish=Wish.RUN)
@@ -201,8 +211,7 @@ def _requeued(sweep: SweepRecord, now: float) -> SweepRecord:
 
 
 def _placed(sweep: SweepRecord, event: Placed, now: float) -> SweepRecord:
-    is_early = sweep.not_before is not None and sweep.not_before > now
-    if sweep.state is not State.QUEUED or is_early or event.concurrency < 1:
+    if sweep.state is not State.QUEUED or wait_s(sweep, now) or event.concurrency < 1:
         return sweep
     begun = replace(sweep, state=State.STARTING, attempt=sweep.attempt + 1, concurrency=event.concurrency)
     return replace(begun, is_preempted=False, not_before=None, reason="")
@@ -226,8 +235,8 @@ def _job_seen(sweep: SweepRecord, event: JobSeen, now: float) -> SweepRecord:
         return sweep  # an earlier driver's, from which the present one has taken over
     if event.attempt > sweep.attempt:  # the records were restored from before it was started
         sweep = replace(sweep, attempt=event.attempt)
-    hours = None if event.trial_hours is None else min(event.trial_hours, _possible_hours(sweep, now))
-    sweep = _noted(sweep, event.progress, hours)
+    hours = None if event.trial_hours is None else min(event.trial_hours, possible_hours(sweep, now))
+    sweep = noted(sweep, event.progress, hours)
     if event.state.is_over:
         return _driver_gone(sweep, event.message, now) if sweep.state.is_placed else sweep
     if sweep.state is State.STARTING and event.state is JobState.RUNNING:
@@ -250,7 +259,7 @@ def _found_running(sweep: SweepRecord, job: JobState, now: float) -> SweepRecord
 def _job_lost(sweep: SweepRecord, event: JobLost, now: float) -> SweepRecord:
     if event.attempt != sweep.attempt or not sweep.state.is_placed:
         return sweep
-    return _driver_gone(_noted(sweep, event.progress, None), event.message, now)
+    return _driver_gone(noted(sweep, event.progress, None), event.message, now)
 
 
 def _submit_failed(sweep: SweepRecord, event: SubmitFailed, now: float) -> SweepRecord:
@@ -268,27 +277,6 @@ def _unrunnable(sweep: SweepRecord, event: Unrunnable, now: float) -> SweepRecor
     if sweep.state not in (State.QUEUED, State.STARTING):
         return sweep
     return _ended(replace(sweep, reason=event.message), State.FAILED, now)
-
-
-def _possible_hours(sweep: SweepRecord, now: float) -> float:
-    """The most that the sweep can have trained; more, claimed by a job, would end what all of its project may use."""
-    began = sweep.created_at if sweep.started_at is None else sweep.started_at
-    at_once = sweep.spec.get("budget", {}).get("max_concurrent_trials") or MOST_TRIALS
-    return SPARE_HOURS + int(at_once) * max(0.0, now - began) / 3600
-
-
-def _noted(sweep: SweepRecord, progress: Mapping[str, Any] | None, hours: float | None) -> SweepRecord:
-    """With the driver's newest word, where it says anything new; a driver that brings the sweep forward is no loss."""
-    if hours is not None and hours > sweep.trial_hours:
-        sweep = replace(sweep, trial_hours=hours)
-    if progress is None or _lasting(progress) == _lasting(sweep.progress):
-        return sweep
-    moved = progress.get("epochs", 0) > sweep.progress.get("epochs", 0)
-    return replace(sweep, progress=dict(progress), failures=0 if moved else sweep.failures)
-
-
-def _lasting(progress: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in progress.items() if key not in _FLEETING}
 
 
 def _driver_gone(sweep: SweepRecord, message: str, now: float) -> SweepRecord:
@@ -313,7 +301,7 @@ def _is_final(sweep: SweepRecord, said: Mapping[str, Any]) -> bool:
     """Whether the driver's word is the sweep's end, and not that of a budget that has been extended since."""
     if not said.get("is_final") or said.get("state") not in (State.COMPLETED, State.FAILED):
         return False
-    wanted, known = max_trials(sweep.spec), (said.get("trials") or {}).get("total")
+    wanted, known = max_trials_of(sweep.spec), (said.get("trials") or {}).get("total")
     return wanted is None or known is None or known >= wanted
 
 
@@ -333,11 +321,11 @@ def _ended(sweep: SweepRecord, state: State, now: float) -> SweepRecord:
 
 
 def _illegal(sweep: SweepRecord, event: Event, why: str) -> IllegalMoveError:
-    return IllegalMoveError(f"{sweep.id} cannot take {type(event).__name__.lower()} while it is {sweep.state}: {why}")
+    return IllegalMoveError(f"{type(event).__name__.lower()} is refused for {sweep.id}, which is {sweep.state}: {why}")
 
 
 _MOVES: Final[Mapping[type[Event], Callable[..., SweepRecord]]] = {
-    Pause: _pause, Resume: _resume, Cancel: _cancel, Delete: _delete, Extend: _extend, Prioritise: _prioritise,
-    Placed: _placed, Rebalanced: _rebalanced, Preempted: _preempted, JobSeen: _job_seen, JobLost: _job_lost,
-    SubmitFailed: _submit_failed, Delayed: _delayed, Unrunnable: _unrunnable,
+    Pause: _pause, Resume: _resume, Cancel: _cancel, GiveUp: _give_up, Delete: _delete, Extend: _extend,
+    Prioritise: _prioritise, Placed: _placed, Rebalanced: _rebalanced, Preempted: _preempted, JobSeen: _job_seen,
+    JobLost: _job_lost, SubmitFailed: _submit_failed, Delayed: _delayed, Unrunnable: _unrunnable,
 }  # fmt: skip

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from service.queueing.lifecycle import max_trials
 from service.records import State, SweepRecord, Wish
+from service.spec.budget import max_trials_of
 
 News = tuple[str, dict[str, Any]]
 _ENDINGS: Final = {State.COMPLETED: "finished", State.FAILED: "failed", State.CANCELLED: "cancelled"}
@@ -40,8 +40,8 @@ def _key(best: Mapping[str, Any]) -> dict[str, Any]:
 
 def _wished(before: SweepRecord, after: SweepRecord, by: str) -> list[News]:
     told: list[News] = []
-    if max_trials(after.spec) != max_trials(before.spec):
-        told.append(("extended", {"by": by, "max_trials": max_trials(after.spec)}))
+    if max_trials_of(after.spec) != max_trials_of(before.spec):
+        told.append(("extended", {"by": by, "max_trials": max_trials_of(after.spec)}))
     if after.priority != before.priority:
         told.append(("prioritised", {"by": by, "priority": after.priority}))
     if after.wish is Wish.DELETE is not before.wish:

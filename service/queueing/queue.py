@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from service.queueing.lifecycle import wait_s
 from service.queueing.rooms import Capacity, Demand, Quotas, Rooms, demand, quota_of
 from service.records import State, SweepRecord, Wish
 
@@ -99,9 +100,8 @@ def _spent(sweep: SweepRecord, quotas: Quotas, usage: Usage) -> str | None:
 
 def _not_yet(sweep: SweepRecord, now: float) -> str | None:
     """Why a sweep is not to be started at this time, whatever is free."""
-    if sweep.not_before is None or sweep.not_before <= now:
-        return None
-    return f"{sweep.reason}; the next one is due in {sweep.not_before - now:.0f} s"
+    left_s = wait_s(sweep, now)
+    return f"{sweep.reason}; the next one is due in {left_s:.0f} s" if left_s else None
 
 
 def _never(sweep: SweepRecord, empty: Rooms) -> str | None:

@@ -76,6 +76,7 @@ class Settling:
         """`seen`, and whether it is settled: not smaller than before, or the same for SETTLED_S."""
         if self._last is None or (seen.cpus, seen.gpus) != (self._last.cpus, self._last.gpus):
             self._last, self._since = seen, now
+        self._since = min(self._since, now)  # the clock may have been set back
         before = self._settled or seen
         has_shrunk = seen.cpus < before.cpus or seen.gpus < before.gpus
         if has_shrunk and now - self._since < SETTLED_S:
@@ -93,6 +94,18 @@ class Demand:
     most: int | None
     memory_bytes: float = 0.0
 
+    @classmethod
+    def of(cls, cpu: float, gpu: float, memory_bytes: float, limits: Iterable[int | None]) -> Demand:
+        """Of a sweep whose trials ask for so much, and which `limits` keep from running more at once; None is none.
+
+        Whole GPUs are cut into equal parts, so that 0.3 of one takes a third. A trial that asks for nothing counts as
+        one CPU.
+        """
+        if 0 < gpu < 1:
+            gpu = 1 / int(1 / gpu + _TINY)
+        known = [limit for limit in limits if limit is not None]
+        return cls(cpu if cpu or gpu else 1.0, gpu, max(1, min(known)) if known else None, memory_bytes)
+
     @property
     def needs(self) -> dict[str, float]:
         """What one trial takes, by the names that nodes and quotas have for it."""
@@ -104,18 +117,11 @@ class Demand:
 
 
 def demand(sweep: SweepRecord) -> Demand:
-    """What a sweep can use, by its resources, its own `max_concurrent_trials`, and the trials that it has left.
-
-    Whole GPUs are cut into equal parts, so that 0.3 of one takes a third. A trial that asks for nothing counts as
-    one CPU.
-    """
+    """What a sweep can use, by its resources, its own `max_concurrent_trials`, and the trials that it has left."""
     resources, budget = sweep.spec.get("resources", {}), sweep.spec.get("budget", {})
     cpu, gpu = float(resources.get("cpu", 1)), float(resources.get("gpu", 0))
-    if 0 < gpu < 1:
-        gpu = 1 / int(1 / gpu + _TINY)
-    limits = [limit for limit in (budget.get("max_concurrent_trials"), _left(sweep)) if limit is not None]
     memory = quantities.size_bytes(resources["memory"]) if resources.get("memory") else 0
-    return Demand(cpu if cpu or gpu else 1.0, gpu, max(1, min(limits)) if limits else None, float(memory))
+    return Demand.of(cpu, gpu, float(memory), (budget.get("max_concurrent_trials"), _left(sweep)))
 
 
 def _left(sweep: SweepRecord) -> int | None:
@@ -178,7 +184,7 @@ class Rooms:
     """All limits at once. `cluster`, `users` and `projects` are filled as places are given out."""
 
     def __init__(self, capacity: Capacity, quotas: Quotas, sweeps: Sequence[SweepRecord]) -> None:
-        whole = _Whole(capacity.sweeps, None, capacity.cpus, capacity.gpus, None, capacity.memory_bytes)
+        whole = _Whole(capacity.sweeps, None, capacity.cpus, capacity.gpus, None, memory_bytes=capacity.memory_bytes)
         self.capacity, self.cluster = capacity, Room("", whole)
         self.users = {s.owner: Room(s.owner, quota_of(quotas, "user", s.owner)) for s in sweeps}
         self.projects = {

@@ -25,6 +25,11 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class GiveUp:
+    """End at once, whatever the driver does: the cluster that it was on is gone for good."""
+
+
+@dataclass(frozen=True, slots=True)
 class Delete:
     """End, and remove everything."""
 
@@ -110,7 +115,7 @@ class Unrunnable:
     message: str
 
 
-Asked = Pause | Resume | Cancel | Delete | Extend | Prioritise
+Asked = Pause | Resume | Cancel | GiveUp | Delete | Extend | Prioritise
 Seen = Placed | Rebalanced | Preempted | JobSeen | JobLost | SubmitFailed | Delayed | Unrunnable
 Event = Asked | Seen
 

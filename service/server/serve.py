@@ -8,33 +8,39 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import resource
 import secrets
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 
+from cluster.backend import JobError
+from cluster.kuberay import Location
 from service.api.app import create_app
 from service.api.auth import Authenticator, AuthSettings
 from service.api.service import Service
-from service.control.cluster_place import ClusterPlace, OwnPlace, RemotePlace
+from service.control.cluster_place import ClusterPlace, KubePlace, OwnPlace, RemotePlace
 from service.control.controller import Controller
 from service.control.leadership import Leadership
 from service.control.notify import Notifier
 from service.control.placement import Ground, Placement
 from service.errors import BackendError
+from service.server.connections import Connection
 from service.server.mlflow_beside import MlflowBeside
-from service.server.settings import LOCAL, START, ServeSettings
+from service.server.settings import KUBERAY, LOCAL, START, ServeSettings
 from service.store import Store
 from service.sweeps.dispatch import JOINED
 from service.sweeps.folders import make_home
+from service.tuning.storage_check import check_store
+from service.tuning.storage_objects import ObjectStorage, object_storage
 
 log: Final = logging.getLogger(__name__)
 BACKLOG: Final = 2048
@@ -73,9 +79,13 @@ class DrainingServer(uvicorn.Server):
 def serve(settings: ServeSettings, auth: AuthSettings, announce: Callable[[str], None]) -> None:
     """Serve until SIGTERM or Ctrl-C, then drain: no new requests, the controller's pass to its end, sweeps go on.
 
-    `announce` is told the URL once requests are taken. BackendError where the port is taken; StoreError.
+    `announce` is told the URL once requests are taken. BackendError where the port is taken; StoreError; StorageError
+    where the object store does not do what sweeps need.
     """
     make_home(settings.home)
+    if settings.storage:
+        check_store(object_storage(settings.storage))
+    _allow_many_files()
     with ExitStack() as stack:
         listening = stack.enter_context(_listen(settings.host, settings.port))
         url = _url(settings.host, listening.getsockname()[1])
@@ -89,15 +99,7 @@ def serve(settings: ServeSettings, auth: AuthSettings, announce: Callable[[str],
             stack.callback(mlflow.stop)
         stack.enter_context(_working(parts))
         app = create_app(service)
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,  # who asks is decided by the address of the connection: see `auth.ProxySettings`
-            timeout_graceful_shutdown=max(1, round(settings.drain_s)),
-            timeout_keep_alive=30,
-        )
+        config = server_config(app, settings.drain_s)
         server = DrainingServer(config, service.draining)
         stack.enter_context(_signals_end_here(server))
         log.info("serving at %s", url)
@@ -107,16 +109,51 @@ def serve(settings: ServeSettings, auth: AuthSettings, announce: Callable[[str],
         server.run(sockets=[listening])
 
 
+def server_config(app: Callable[..., Any], drain_s: float) -> uvicorn.Config:
+    """How uvicorn serves `app`: nobody holds a connection open, or fills one, before the application is asked."""
+    return uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # who asks is decided by the address of the connection: see `auth.ProxySettings`
+        timeout_graceful_shutdown=max(1, round(drain_s)),
+        timeout_keep_alive=30,
+    )
+
+
 def holder() -> str:
     """A name for this process among the replicas."""
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
+def _allow_many_files() -> None:
+    """Each connection is an open file, and a shell often allows 1024 where the system would allow many more."""
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed != most:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def _parts(settings: ServeSettings, store: Store) -> Parts:
-    place = OwnPlace(settings.home) if settings.cluster == LOCAL else RemotePlace(settings.cluster, settings.cluster_ca)
-    ground = Ground(settings.home, settings.tracking_uri, settings.allow_pip, settings.driver_cpus)
+    place = _place(settings)
+    ground = Ground(settings.home, settings.tracking_uri, settings.allow_pip, settings.driver_cpus, _storage(settings))
     controller = Controller(store, Placement(ground, place, JOINED), Leadership(store, holder()))
     return Parts(store, place, controller, Notifier(store, settings.webhook_networks, settings.public_url))
+
+
+def _place(settings: ServeSettings) -> ClusterPlace:
+    """Where jobs run. BackendError where Kubernetes is meant, and its template or its configuration cannot be used."""
+    if settings.cluster == LOCAL:
+        return OwnPlace(settings.home)
+    if settings.cluster != KUBERAY:
+        return RemotePlace(settings.cluster, settings.cluster_ca)
+    try:
+        return KubePlace(Location(settings.kube_template, settings.kube_namespace, settings.kube_cluster))
+    except JobError as error:
+        raise BackendError(str(error)) from error
 
 
 def _service(settings: ServeSettings, auth: AuthSettings, parts: Parts) -> Service:
@@ -125,6 +162,7 @@ def _service(settings: ServeSettings, auth: AuthSettings, parts: Parts) -> Servi
         home=settings.home,
         authenticator=Authenticator(auth, parts.store, _clock(parts.store)),
         backend=parts.place,
+        storage=_storage(settings),
         mlflow_url=settings.mlflow_url,
         hosts=(_shown(settings.host),),
         public_url=settings.public_url,
@@ -136,6 +174,10 @@ def _service(settings: ServeSettings, auth: AuthSettings, parts: Parts) -> Servi
         checks=parts.controller.standing.checks,
         figures=parts.controller.standing.figures,
     )
+
+
+def _storage(settings: ServeSettings) -> ObjectStorage | None:
+    return object_storage(settings.storage) if settings.storage else None
 
 
 def _clock(store: Store) -> Callable[[], float]:

@@ -6,6 +6,7 @@ Nothing in here may come from a sweep file: these are the roots that sweeps cann
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 import ssl
 from collections.abc import Callable, Mapping
@@ -14,14 +15,17 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from service.errors import Fault, SpecError
+from service.errors import Fault, SpecError, StorageError
 from service.plugins import nearest
 from service.records import SUBMITTERS_PRIORITY
+from service.tuning.storage_objects import object_storage
 
 AUTH_KINDS: Final = ("none", "token", "oidc", "proxy")
 LOCAL: Final = "local"
+KUBERAY: Final = "kuberay"
 START: Final = "start"
 PORT: Final = 8700
+KUBE_TEMPLATE: Final = Path("/etc/tuneyard/rayjob.yaml")  # a ConfigMap that is mounted as a file
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -33,9 +37,13 @@ class ServeSettings:
     host: str = "127.0.0.1"
     port: int = PORT
     database: str = ""  # a URL; the data folder's own `service.db` where left out
-    cluster: str = LOCAL  # or the URL of a Ray head's dashboard
+    cluster: str = LOCAL  # or the URL of a Ray head's dashboard, or `kuberay`: RayJobs on Kubernetes
     cluster_ca: str | None = None  # a file with the certificates that its TLS is checked against; None: the system's
+    kube_namespace: str | None = None  # where RayJobs are made; None: the service account's own, or the kubeconfig's
+    kube_template: Path = KUBE_TEMPLATE  # the operator's RayJob, which every sweep's is made from
+    kube_cluster: str | None = None  # a RayCluster that all sweeps share; None: each has its own
     driver_cpus: float = 0.0  # that each sweep's driver reserves on the cluster
+    storage: str = ""  # the location of an object store for sweeps and their code; the data folder where left out
     auth: str = ""  # one of AUTH_KINDS; left out, none on loopback
     mlflow: str = ""  # `start`, the URL of a server, or nothing: the data folder's own store without pages
     mlflow_port: int = 5000
@@ -98,6 +106,16 @@ def settings_of(home: Path, options: Mapping[str, object], variables: Mapping[st
     return settings
 
 
+def shared_by_pods(settings: ServeSettings) -> str | None:
+    """What an operator has to see to where sweeps run in pods that share no object store; None elsewhere."""
+    if settings.cluster != KUBERAY or settings.storage:
+        return None
+    return (
+        f"sweeps' pods have to find the data folder at {settings.home} too: mount it in the template's containers, "
+        "or keep sweeps on an object store with --storage"
+    )
+
+
 def caution(settings: ServeSettings) -> str | None:
     """What an operator should know about what sweeps' own code could read and change here; None where auth is off.
 
@@ -136,6 +154,23 @@ def is_loopback(host: str) -> bool:
 
 
 def _contradictions(settings: ServeSettings) -> list[Fault]:
+    return [*_open(settings), *_without_kubernetes(settings)]
+
+
+def _without_kubernetes(settings: ServeSettings) -> list[Fault]:
+    """Settings for Kubernetes beside another cluster: somebody means it, and would not get it."""
+    given = {
+        "--kube-namespace": settings.kube_namespace,
+        "--kube-template": None if settings.kube_template == KUBE_TEMPLATE else str(settings.kube_template),
+        "--kube-cluster": settings.kube_cluster,
+    }
+    if settings.cluster == KUBERAY:
+        return []
+    message = f"is for `--cluster {KUBERAY}` alone"
+    return [Fault(message, place, given=value) for place, value in given.items() if value is not None]
+
+
+def _open(settings: ServeSettings) -> list[Fault]:
     if settings.auth_kind == "none" and not settings.is_loopback:
         message = (
             "without auth the service listens on this machine only: whoever reaches it can run code on the cluster. "
@@ -173,6 +208,13 @@ def _database(value: object) -> str:
     return text
 
 
+def _location(value: object) -> str:
+    try:
+        return str(object_storage(str(value)))
+    except StorageError as error:
+        raise ValueError(str(error)) from None
+
+
 def _url(value: object) -> str:
     parts = urlsplit(str(value))
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -187,14 +229,14 @@ def _url(value: object) -> str:
     return str(value).rstrip("/")
 
 
-def _url_or(word: str) -> Callable[[object], str]:
+def _url_or(*words: str) -> Callable[[object], str]:
     def read(value: object) -> str:
-        if value == word:
-            return word
+        if value in words:
+            return str(value)
         try:
             return _url(value)
         except ValueError as error:
-            msg = f"{error}, or {word!r}"
+            msg = f"{error}, or {' or '.join(map(repr, words))}"
             raise ValueError(msg) from None
 
     return read
@@ -253,6 +295,13 @@ def _ca_file(value: object) -> str:
     return str(path)
 
 
+def _kube_name(value: object) -> str:
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", str(value)):
+        msg = "must be a name as Kubernetes has them: lower case letters, digits and dashes, at most 63"
+        raise ValueError(msg)
+    return str(value)
+
+
 def _shown(text: str) -> str:
     """What was given, without a password that a URL may hold."""
     head, at, tail = text.rpartition("@")
@@ -263,9 +312,13 @@ _READERS: Final[dict[str, Callable[[object], Any]]] = {
     "host": str,
     "port": _port,
     "database": _database,
-    "cluster": _url_or(LOCAL),
+    "cluster": _url_or(LOCAL, KUBERAY),
+    "kube_namespace": _kube_name,
+    "kube_template": lambda value: Path(str(value)).expanduser(),
+    "kube_cluster": _kube_name,
     "cluster_ca": _ca_file,
     "driver_cpus": _cpus,
+    "storage": _location,
     "auth": _one_of(*AUTH_KINDS),
     "mlflow": _url_or(START),
     "mlflow_port": _port,

@@ -51,9 +51,14 @@ class DamagedPackageError(PackageError):
     """A kept zip is not what was sent: it has another SHA-256."""
 
 
+def package_name(digest: str) -> str:
+    """The name of the zip with this SHA-256, beside the sweeps. PackageError where `digest` is none."""
+    return f"packages/{_checked(digest)}.zip"
+
+
 def package_file(home: Path, digest: str) -> Path:
-    """Where the service keeps the zip with this SHA-256. PackageError where `digest` is none."""
-    return home / "packages" / f"{_checked(digest)}.zip"
+    """Where a service without an object store keeps that zip."""
+    return home / package_name(digest)
 
 
 def digest_of(package: Path) -> str:
@@ -143,7 +148,7 @@ def _members(stream: IO[bytes]) -> list[zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(stream) as archive:
             return archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, UnicodeDecodeError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:  # for a newer version, a name not UTF-8
         raise PackageError([_fault(f"is not a zip file: {shorten(str(error))}")]) from error
 
 
@@ -259,5 +264,5 @@ def _extract(package: Path, folder: Path) -> None:
                 with archive.open(member) as source, target.open("xb") as sink:
                     shutil.copyfileobj(source, sink, _CHUNK)
                 target.chmod(0o755 if member.external_attr >> 16 & stat.S_IXUSR else 0o644)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # the last: encrypted, or packed oddly
         raise PackageError([_fault(f"is damaged: {shorten(str(error))}")]) from error

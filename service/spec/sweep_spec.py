@@ -10,7 +10,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, SkipValidation
 
@@ -27,6 +27,9 @@ from service.spec.sections import Head, Limits, Metric, SchedulerSection, Search
 from service.spec.space import Parameter, Space
 
 __all__ = ["SpecError", "SweepSpec", "load_sweep", "parse_sweep"]
+
+_FIT_KEYS: Final = frozenset({"model", "data", "trainer"})  # that a LightningCLI config begins with
+_SWEEP_KEYS: Final = frozenset({"kind", "base", "fit", "parameters", "metric", "metrics", "search"})
 
 
 class SweepSpec(Head, Limits):
@@ -126,6 +129,10 @@ def canonical_tree(root: Node, faults: Faults) -> None:
     """Turn the words of other tools into the canonical ones, in place."""
     if not isinstance(root.value, dict):
         faults.at(root, "must be a mapping", allowed="a sweep: kind, name, metric, parameters, …")
+        faults.raise_any()
+    if _FIT_KEYS & root.mapping.keys() and not _SWEEP_KEYS & root.mapping.keys():
+        message = "this is a LightningCLI config, and no sweep file"
+        faults.at(root, message, allowed="a sweep file that names it under `base:`; `tuneyard new` writes a first one")
         faults.raise_any()
     canonicalise(root, plugins.names("searchers"), faults)
 

@@ -14,16 +14,21 @@ from service.store.access import DEFAULT_PROJECT, Access
 from service.store.audit import Deed
 from service.store.database import Database, StoreError, StoreUnavailableError, UncertainWriteError, UnstorableError
 from service.store.events import Delivery, Events
-from service.store.leases import LeaseLostError, Leases, sweep_lease
-from service.store.sweeps import KeyConflictError, ProjectNotFoundError, Sweeps, VersionConflictError
+from service.store.keys import UNKEYED, KeyConflictError, Once, Origin
+from service.store.leases import LeaseLostError, Leases
+from service.store.schema import projects
+from service.store.sweeps import ProjectNotFoundError, Sweeps, VersionConflictError
 from service.store.upgrade import upgrade
 
 __all__ = [
     "DEFAULT_PROJECT",
+    "UNKEYED",
     "Deed",
     "Delivery",
     "KeyConflictError",
     "LeaseLostError",
+    "Once",
+    "Origin",
     "ProjectNotFoundError",
     "Store",
     "StoreError",
@@ -31,7 +36,6 @@ __all__ = [
     "UncertainWriteError",
     "UnstorableError",
     "VersionConflictError",
-    "sweep_lease",
 ]
 
 
@@ -65,5 +69,8 @@ class Store(Sweeps, Events, Leases, Access):
         return self._database.read(self._database.now)
 
     def ping(self) -> None:
-        """StoreUnavailableError where the database does not answer."""
-        self._database.read(lambda connection: connection.scalar(sa.select(sa.literal(1))))
+        """StoreUnavailableError where the database does not answer with what it holds.
+
+        A table is asked for: SQLite does without its file for the time, or for a constant.
+        """
+        self._database.read(lambda connection: connection.scalar(sa.select(projects.c.name).limit(1)))

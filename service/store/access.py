@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from service.records import AuditRecord, CodePackage, Quota, Role, TokenRecord, Webhook
 from service.store.audit import Deed, note
 from service.store.database import Database
+from service.store.keys import NO_PROJECT, UNKEYED, KeyConflictError, Once, Origin, claim, first_of
 from service.store.rows import audit_of, package_of, quota_of, quota_row, token_of, webhook_of
 from service.store.schema import audit, deliveries, packages, projects, quotas, sweeps, tokens, webhooks
 
@@ -22,12 +23,13 @@ class Access:
 
     _database: Database
 
-    def add_project(self, name: str) -> None:
-        """Make a project, unless there is one of this name."""
+    def add_project(self, name: str, *, once: Once | None = None) -> None:
+        """Make a project, unless there is one of this name. KeyConflictError where `once` was another request."""
 
         def work(connection: sa.Connection) -> None:
-            row = {"name": name, "created_at": self._database.now(connection)}
-            self._database.insert_new(connection, projects, row)
+            now = self._database.now(connection)
+            claim(self._database, connection, once, NO_PROJECT, name, now)
+            self._database.insert_new(connection, projects, {"name": name, "created_at": now})
 
         self._database.write(work)
 
@@ -44,16 +46,22 @@ class Access:
         *,
         token_hash: str,
         expires_at: float | None = None,
-        made_with: str | None = None,
+        origin: Origin = UNKEYED,
     ) -> TokenRecord:
-        """Keep a token by its hash; `made_with` is the token that its maker showed, if that was one."""
+        """Keep a token by its hash.
+
+        KeyConflictError where `origin.once` came before, if only with the same: nobody has the token's text any more.
+        """
 
         def work(connection: sa.Connection) -> TokenRecord:
-            chosen = secrets.token_hex(6)
+            chosen, now = secrets.token_hex(6), self._database.now(connection)
+            before = claim(self._database, connection, origin.once, NO_PROJECT, chosen, now)
+            if before is not None:
+                msg = f"this Idempotency-Key made the token {before}, whose text is shown once; if that was lost, "
+                raise KeyConflictError(msg + "revoke it and take a new key")
             plain = {project: role.value for project, role in roles.items()}
-            now = self._database.now(connection)
             row: dict[str, Any] = {"id": chosen, "user": user, "name": name, "roles": plain, "token_hash": token_hash}
-            row["made_with"] = made_with
+            row["made_with"] = origin.made_with
             connection.execute(sa.insert(tokens).values({**row, "created_at": now, "expires_at": expires_at}))
             return TokenRecord(chosen, user, name, dict(roles), now, expires_at)
 
@@ -62,6 +70,13 @@ class Access:
     def token_by_hash(self, token_hash: str) -> TokenRecord | None:
         """The token of this hash, also where it has expired or been revoked; None where there never was one."""
         query = sa.select(tokens).where(tokens.c.token_hash == token_hash)
+        row = self._database.read(lambda c: c.execute(query).one_or_none())
+        return None if row is None else token_of(row)
+
+    def token(self, token_id: str, user: str | None) -> TokenRecord | None:
+        """The token of this id, if it is `user`'s, or anybody's; also one that is of no use any more."""
+        query = sa.select(tokens).where(tokens.c.id == token_id)
+        query = query if user is None else query.where(tokens.c.user == user)
         row = self._database.read(lambda c: c.execute(query).one_or_none())
         return None if row is None else token_of(row)
 
@@ -94,6 +109,11 @@ class Access:
         )  # fmt: skip
         self._database.write(lambda connection: connection.execute(change))
 
+    def remove_quota(self, kind: Literal["user", "project"], name: str) -> bool:
+        """Forget what a user or a project may have, so that the quota of `*` counts; whether there was any."""
+        gone = sa.delete(quotas).where(quotas.c.kind == kind, quotas.c.name == name)
+        return self._database.write(lambda connection: bool(connection.execute(gone).rowcount))
+
     def quotas(self) -> dict[tuple[str, str], Quota]:
         """All quotas by kind (`user` or `project`) and name."""
         query = sa.select(quotas)
@@ -111,6 +131,11 @@ class Access:
 
         return self._database.write(work)
 
+    def package_bytes(self, project: str) -> int:
+        """How much the code packages of a project take, together."""
+        query = sa.select(sa.func.sum(packages.c.size_bytes)).where(packages.c.project == project)
+        return self._database.read(lambda connection: int(connection.scalar(query) or 0))
+
     def forget_packages(self, before: float) -> list[str]:
         """Forget the code packages that were sent before then and that no sweep is about; the digests of those gone."""
 
@@ -126,8 +151,7 @@ class Access:
 
     def package(self, digest: str, projects: frozenset[str] | None) -> CodePackage | None:
         """The code package of this digest, if one of `projects` has sent it."""
-        found = [package for package in self._packages(projects, digest) if package.digest == digest]
-        return found[0] if found else None
+        return next(iter(self._packages(projects, digest)), None)
 
     def packages(self, projects: frozenset[str] | None) -> list[CodePackage]:
         """The code packages that `projects` have sent, the newest first, each once."""
@@ -151,29 +175,54 @@ class Access:
         self._database.write(work)
 
     def audit(
-        self, projects: frozenset[str] | None, *, after: int = 0, limit: int = 200, newest: bool = False
+        self,
+        projects: frozenset[str] | None,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        limit: int = 200,
+        newest: bool = False,
     ) -> list[AuditRecord]:
-        """Entries with a number above `after`, the oldest first; those of no project only where `projects` is None.
+        """Entries with a number above `after` and below `before`, the oldest first.
 
-        Of more than `limit` the first ones, or with `newest` the last ones.
+        Those of no project only where `projects` is None. Of more than `limit` the first ones, or with `newest` the
+        last ones.
         """
         order = audit.c.number.desc() if newest else audit.c.number
         query = sa.select(audit).where(audit.c.number > after).order_by(order).limit(limit)
         query = query if projects is None else query.where(audit.c.project.in_(projects))
+        query = query if before is None else query.where(audit.c.number < before)
         found = self._database.read(lambda c: [audit_of(row) for row in c.execute(query)])
         return found[::-1] if newest else found
 
-    def add_webhook(self, project: str, url: str, kinds: Sequence[str], secret: str) -> Webhook:
-        """Have `url` told of the project's events of these kinds from now on."""
+    def add_webhook(
+        self, project: str, url: str, kinds: Sequence[str], secret: str, *, once: Once | None = None
+    ) -> Webhook:
+        """Have `url` told of the project's events of these kinds from now on; or what `once` made before.
+
+        KeyConflictError where that was another request, or its webhook has been removed since.
+        """
 
         def work(connection: sa.Connection) -> Webhook:
             chosen, now = secrets.token_hex(6), self._database.now(connection)
+            before = claim(self._database, connection, once, project, chosen, now)
+            if before is not None:
+                return _made(connection, before)
             hook = Webhook(chosen, project, url, tuple(kinds), secret, now)
             row: dict[str, Any] = {"id": chosen, "project": project, "url": url, "kinds": list(kinds)}
             connection.execute(sa.insert(webhooks).values({**row, "secret": secret, "created_at": now}))
             return hook
 
         return self._database.write(work)
+
+    def webhook_made_with(self, once: Once, project: str) -> Webhook | None:
+        """The webhook that this very request made before; None where its key is new. KeyConflictError as above."""
+
+        def work(connection: sa.Connection) -> Webhook | None:
+            before = first_of(connection, once, (project,))
+            return None if before is None else _made(connection, before)
+
+        return self._database.read(work)
 
     def webhooks(self, project: str | None) -> list[Webhook]:
         """The webhooks of a project, or of all, the oldest first."""
@@ -193,3 +242,11 @@ class Access:
             return True
 
         return self._database.write(work)
+
+
+def _made(connection: sa.Connection, webhook_id: str) -> Webhook:
+    row = connection.execute(sa.select(webhooks).where(webhooks.c.id == webhook_id)).one_or_none()
+    if row is None:
+        msg = f"this Idempotency-Key made the webhook {webhook_id}, which has been removed since; take a new key"
+        raise KeyConflictError(msg)
+    return webhook_of(row)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from service.errors import SweepNotFoundError
 from service.queueing.news import News
 from service.records import EventRecord, Webhook
 from service.store.database import Database
 from service.store.rows import event_of, webhook_of
-from service.store.schema import deliveries, events, sweeps, webhooks
+from service.store.schema import deliveries, events, keys, sweeps, webhooks
 
 _EVENTS_ORDER: Final = 1
+LONGEST_S: Final = 7200.0  # that a delivery waits for its next try; one that is due later has known another clock
+DELETED: Final = "deleted"  # the kind of the last that is told of a sweep, which stays
 _ADD: Final = sa.insert(events).returning(events.c.number)
 _HOOKS: Final = sa.select(webhooks).where(webhooks.c.project == sa.bindparam("project"))
+
+IS_OWED: Final = (
+    sa.exists().where(deliveries.c.event_number == events.c.number, deliveries.c.next_at.is_not(None)).correlate(events)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,37 +95,6 @@ class Events:
             query = query.where(events.c.sweep_id == sweep_id)
         return self._database.read(lambda connection: [event_of(row) for row in connection.execute(query)])
 
-    def last_event(self) -> int:
-        """The number of the newest event; 0 before the first."""
-        query = sa.select(sa.func.max(events.c.number))
-        return self._database.read(lambda connection: int(connection.scalar(query) or 0))
-
-    def add_event(self, sweep_id: str, kind: str, data: Mapping[str, Any]) -> EventRecord:
-        """Put one more event of a sweep on record; those that follow from its changes come by themselves.
-
-        SweepNotFoundError where it is gone.
-        """
-
-        def work(connection: sa.Connection) -> EventRecord:
-            project = connection.scalar(sa.select(sweeps.c.project).where(sweeps.c.id == sweep_id))
-            if project is None:
-                msg = f"no sweep {sweep_id!r}"
-                raise SweepNotFoundError(msg)
-            about = About(sweep_id, project, self._database.now(connection))
-            return tell(self._database, connection, about, [(kind, dict(data))])[0]
-
-        return self._database.write(work)
-
-    def queue_delivery(self, event_number: int, webhook_id: str) -> None:
-        """Have a webhook told of an event, once; new events are queued for the webhooks that ask for them anyway."""
-
-        def work(connection: sa.Connection) -> None:
-            row = {"event_number": event_number, "webhook_id": webhook_id, "attempts": 0, "error": ""}
-            now = self._database.now(connection)
-            self._database.insert_new(connection, deliveries, {**row, "next_at": now})
-
-        self._database.write(work)
-
     def due_deliveries(
         self, now: float, limit: int = 100, *, hold_s: float = 60.0, beside: Collection[str] = ()
     ) -> list[Delivery]:
@@ -128,7 +102,8 @@ class Events:
 
         For `hold_s` no other call gets them, unless they fail before.
         """
-        is_due = (deliveries.c.next_at <= now) & deliveries.c.webhook_id.not_in(list(beside))
+        is_time = (deliveries.c.next_at <= now) | (deliveries.c.next_at > now + LONGEST_S)
+        is_due = is_time & deliveries.c.webhook_id.not_in(list(beside))
 
         def work(connection: sa.Connection) -> list[Delivery]:
             query = (
@@ -138,16 +113,28 @@ class Events:
                 .limit(limit)
                 .with_for_update(skip_locked=True)
             )
-            claimed = connection.execute(query).all()
-            for row in claimed:
-                connection.execute(_delivery(row.event_number, row.webhook_id).values(next_at=now + hold_s))
-            found = [_found(connection, row) for row in claimed]
-            return [delivery for delivery in found if delivery is not None]
+            return _claimed(connection, connection.execute(query).all(), now + hold_s)
 
-        is_idle = sa.select(sa.func.count()).select_from(deliveries).where(is_due)
-        if not self._database.read(lambda connection: connection.scalar(is_idle)):
-            return []
-        return self._database.write(work)
+        is_any_due = sa.select(sa.exists().where(is_due))  # most often none is: to read holds up nobody who writes
+        return self._database.write(work) if self._database.read(lambda c: c.scalar(is_any_due)) else []
+
+    def tidy(self, before: float) -> None:
+        """Forget deliveries that are over of events before then, Idempotency-Keys that came first before then.
+
+        With them goes what was told of deleted sweeps and kept only for those deliveries.
+        """
+        is_over = deliveries.c.next_at.is_(None)
+        told = sa.select(deliveries.c.event_number).where(is_over)
+        is_gone = ~sa.exists().where(sweeps.c.id == events.c.sweep_id).correlate(events)
+        left = sa.delete(events).where(events.c.number.in_(told), events.c.kind != DELETED, is_gone, ~IS_OWED)
+        recent = sa.select(events.c.number).where(events.c.at >= before)
+        old = sa.delete(deliveries).where(is_over, deliveries.c.event_number.not_in(recent))
+
+        def work(connection: sa.Connection) -> None:
+            for change in (left, old, sa.delete(keys).where(keys.c.created_at < before)):
+                connection.execute(change)
+
+        self._database.write(work)
 
     def delivered(self, event_number: int, webhook_id: str) -> None:
         """The webhook has taken the event."""
@@ -169,11 +156,17 @@ def _delivery(event_number: int, webhook_id: str) -> sa.Update:
     return sa.update(deliveries).where(is_it)
 
 
-def _found(connection: sa.Connection, row: sa.Row[Any, Any, Any]) -> Delivery | None:
-    """The delivery with what it is about; None, and no delivery any more, where that is gone."""
-    told = connection.execute(sa.select(events).where(events.c.number == row.event_number)).one_or_none()
-    hook = connection.execute(sa.select(webhooks).where(webhooks.c.id == row.webhook_id)).one_or_none()
-    if told is None or hook is None:
-        connection.execute(_delivery(row.event_number, row.webhook_id).values(next_at=None, error="gone"))
-        return None
-    return Delivery(event_of(told), webhook_of(hook), row.attempts)
+def _claimed(connection: sa.Connection, due: Sequence[sa.Row[Any, Any, Any]], until: float) -> list[Delivery]:
+    """The deliveries, which are nobody else's `until` then; one whose event or webhook is gone is none any more."""
+    numbers, ids = {row.event_number for row in due}, {row.webhook_id for row in due}
+    told = {row.number: row for row in connection.execute(sa.select(events).where(events.c.number.in_(numbers)))}
+    hooks = {row.id: row for row in connection.execute(sa.select(webhooks).where(webhooks.c.id.in_(ids)))}
+    found = []
+    for row in due:
+        if row.event_number in told and row.webhook_id in hooks:
+            found.append(Delivery(event_of(told[row.event_number]), webhook_of(hooks[row.webhook_id]), row.attempts))
+            change: dict[str, Any] = {"next_at": until}
+        else:
+            change = {"next_at": None, "error": "gone"}
+        connection.execute(_delivery(row.event_number, row.webhook_id).values(change))
+    return found

@@ -58,8 +58,11 @@ def find_id(connection: sa.Connection, text: str, projects: frozenset[str] | Non
         shown = ", ".join(found[:_SHOWN]) + (" and more" if len(found) > _SHOWN else "")
         msg = f"{text!r} begins the ids of several sweeps; write more of it: {shown}"
         raise SweepNotFoundError(msg)
-    near = nearest(text, list(connection.scalars(newest.limit(_COMPARED))))
-    msg = f"no sweep {text[:100]!r}" + (f"; did you mean {near!r}?" if near else "")
+    ids = list(connection.scalars(newest.limit(_COMPARED)))
+    names = [sweep_id.rsplit("-", 2)[0] for sweep_id in ids]
+    near = nearest(text, ids + list(dict.fromkeys(names)))
+    hint = f"did you mean {near!r}?" if near else "`tuneyard list` shows those that there are"
+    msg = f"no sweep {text[:100]!r}; {hint}"
     raise SweepNotFoundError(msg)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -12,14 +11,11 @@ from service.store.database import Database, StoreError
 from service.store.rows import lease_of
 from service.store.schema import leases
 
+_LONGEST_S: Final = 120.0  # that a lease lasts, at the least: one that would last longer has known another clock
+
 
 class LeaseLostError(StoreError):
     """Another replica acts by now; nothing was written."""
-
-
-def sweep_lease(sweep_id: str) -> str:
-    """The name of the lease of one sweep, which goes with it."""
-    return f"sweep:{sweep_id}"
 
 
 def check(connection: sa.Connection, lease: Lease) -> None:
@@ -45,17 +41,23 @@ class Leases:
 
         Its epoch is higher than that of every other holder before.
         """
-        return self.lease_many([name], holder, seconds).get(name)
 
-    def lease_many(self, names: Sequence[str], holder: str, seconds: float) -> dict[str, Lease]:
-        """As `lease`, for several in one transaction: those that are `holder`'s now."""
-
-        def work(connection: sa.Connection) -> dict[str, Lease]:
+        def work(connection: sa.Connection) -> Lease | None:
             now = self._database.now(connection)
-            found = {name: self._take(connection, Lease(name, holder, 1, now + seconds), now) for name in sorted(names)}
-            return {name: lease for name, lease in found.items() if lease is not None}
+            row = {"name": name, "holder": holder, "epoch": 1, "expires_at": now + seconds}
+            longest_s = max(_LONGEST_S, 2 * seconds)
+            is_over = (leases.c.expires_at <= now) | (leases.c.expires_at > now + longest_s)  # the clock was set back
+            epoch = sa.case((leases.c.holder == holder, leases.c.epoch), else_=leases.c.epoch + 1)
+            taking = self._database.insert(leases).values(row).on_conflict_do_update(
+                index_elements=[leases.c.name],
+                set_={"holder": holder, "epoch": epoch, "expires_at": now + seconds},
+                where=(leases.c.holder == holder) | is_over,
+            )  # fmt: skip
+            connection.execute(taking)
+            found = lease_of(connection.execute(sa.select(leases).where(leases.c.name == name)).one())
+            return found if found.holder == holder else None
 
-        return self._database.write(work) if names else {}
+        return self._database.write(work)
 
     def release(self, lease: Lease) -> None:
         """Let others have it at once; of no effect where they have."""
@@ -71,16 +73,3 @@ class Leases:
             return row is not None and is_mine and row.expires_at > self._database.now(connection)
 
         return self._database.read(work)
-
-    def _take(self, connection: sa.Connection, wanted: Lease, now: float) -> Lease | None:
-        row = {"name": wanted.name, "holder": wanted.holder, "epoch": 1, "expires_at": wanted.expires_at}
-        free = (leases.c.holder == wanted.holder) | (leases.c.expires_at <= now)
-        epoch = sa.case((leases.c.holder == wanted.holder, leases.c.epoch), else_=leases.c.epoch + 1)
-        taking = self._database.insert(leases).values(row).on_conflict_do_update(
-            index_elements=[leases.c.name],
-            set_={"holder": wanted.holder, "epoch": epoch, "expires_at": wanted.expires_at},
-            where=free,
-        )  # fmt: skip
-        connection.execute(taking)
-        found = lease_of(connection.execute(sa.select(leases).where(leases.c.name == wanted.name)).one())
-        return found if found.holder == wanted.holder else None

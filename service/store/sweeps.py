@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import fields, replace
-from typing import Any, Final, Unpack
+from dataclasses import fields
+from typing import Final, Unpack
 
 import sqlalchemy as sa
 
-from service.errors import TuneyardError
+from service.errors import SweepNotFoundError, TuneyardError
 from service.queueing import lifecycle
 from service.queueing.news import news
 from service.queueing.queue import Usage
 from service.records import Lease, NewSweep, State, SweepRecord, Wish
 from service.store.audit import Deed, note
 from service.store.database import Database, StoreError
-from service.store.events import About, tell
+from service.store.events import DELETED, IS_OWED, About, tell
 from service.store.finding import Filters, find_id, page, read_sweep
-from service.store.leases import check, sweep_lease
+from service.store.keys import KeyConflictError, Once, claim, first_of
+from service.store.leases import check
 from service.store.rows import OUTLINED_COLUMNS, changed, listed, row_of
-from service.store.schema import events, keys, leases, projects, specs, sweeps, usage
+from service.store.schema import events, projects, specs, sweeps, usage
 from service.sweeps.folders import new_id
 
 _TRIES: Final = 20
@@ -29,18 +29,10 @@ HALF_LIFE_DAYS: Final = 3.0  # after which what somebody used counts half
 _OVER: Final = tuple(state.value for state in State if state.is_over)
 # Built once: building one takes longer than running it.
 _PROJECT: Final = sa.select(projects.c.name).where(projects.c.name == sa.bindparam("project"))
+_STATE: Final = sa.select(sweeps.c.state, sweeps.c.project).where(sweeps.c.id == sa.bindparam("id"))
 _TAKEN: Final = sa.select(sweeps.c.id).where(sweeps.c.id == sa.bindparam("id"))
-_KEY: Final = sa.select(keys).where(*(keys.c[name] == sa.bindparam(name) for name in ("project", "owner", "key")))
-_KEYS: Final = sa.select(keys).where(
-    keys.c.project.in_(sa.bindparam("projects", expanding=True)),
-    *(keys.c[name] == sa.bindparam(name) for name in ("owner", "key")),
-)
 _ADD_SWEEP: Final = sa.insert(sweeps)
 _ADD_SPEC: Final = sa.insert(specs)
-
-
-class KeyConflictError(TuneyardError):
-    """The same Idempotency-Key came with something else before."""
 
 
 class ProjectNotFoundError(TuneyardError):
@@ -63,7 +55,7 @@ class Sweeps:
 
         Keys are each owner's own, in each project. The id is another than asked for where that is taken.
         A sweep that is made is in the audit log as `deed`, with it or not at all. KeyConflictError where the key came
-        with another body, or its sweep was deleted since; ProjectNotFoundError.
+        with another request, or its sweep was deleted since; ProjectNotFoundError.
         """
 
         def work(connection: sa.Connection) -> tuple[SweepRecord, bool]:
@@ -72,10 +64,10 @@ class Sweeps:
                 raise ProjectNotFoundError(msg)
             now = self._database.now(connection)
             sweep_id = _free_id(connection, new)
-            if key is not None:
-                first = self._claim(connection, replace(new, id=sweep_id), (key, body_digest), now)
-                if first is not None:
-                    return first, False
+            once = None if key is None else Once(new.owner, key, body_digest)
+            before = claim(self._database, connection, once, new.project, sweep_id, now)
+            if before is not None:
+                return _made(connection, before), False
             given = {field.name: getattr(new, field.name) for field in fields(new)}
             record = SweepRecord(**{**given, "id": sweep_id}, created_at=now, updated_at=now, queued_at=now)
             connection.execute(_ADD_SWEEP, row_of(record))
@@ -89,24 +81,17 @@ class Sweeps:
 
         return self._database.write(work)
 
-    def _claim(
-        self, connection: sa.Connection, new: NewSweep, given: tuple[str, str], now: float
-    ) -> SweepRecord | None:
-        """None where the key is new, and `new`'s from now on; else the sweep that it stands for."""
-        key, body_digest = given
-        mine = {"project": new.project, "owner": new.owner, "key": key}
-        row = {**mine, "body_digest": body_digest, "sweep_id": new.id, "created_at": now}
-        if self._database.insert_new(connection, keys, row):
-            return None
-        return _first(connection, connection.execute(_KEY, mine).all(), body_digest)
-
     def made_with(self, key: str, owner: str, body_digest: str, projects: frozenset[str]) -> SweepRecord | None:
         """The sweep that `owner` made with this key and body, in whichever of `projects`; None where the key is new.
 
         KeyConflictError as in `create_sweep`.
         """
-        asked = {"key": key, "owner": owner, "projects": sorted(projects)}
-        return self._database.read(lambda c: _first(c, c.execute(_KEYS, asked).all(), body_digest))
+
+        def work(connection: sa.Connection) -> SweepRecord | None:
+            before = first_of(connection, Once(owner, key, body_digest), projects)
+            return None if before is None else _made(connection, before)
+
+        return self._database.read(work)
 
     def sweep(self, sweep_id: str, projects: frozenset[str] | None) -> SweepRecord:
         """The sweep that `sweep_id` means, which may be a name or the start of an id, among those of `projects`.
@@ -114,6 +99,16 @@ class Sweeps:
         SweepNotFoundError where there is none.
         """
         return self._database.read(lambda c: read_sweep(c, find_id(c, sweep_id, projects)))
+
+    def state(self, sweep_id: str, projects: frozenset[str] | None) -> State | None:
+        """Where the sweep of this very id stands; None where there is none among those of `projects`.
+
+        For whoever asks again and again: all of a sweep is much to read.
+        """
+        row = self._database.read(lambda c: c.execute(_STATE, {"id": sweep_id}).one_or_none())
+        if row is None or (projects is not None and row.project not in projects):
+            return None
+        return State(row.state)
 
     def sweeps(
         self,
@@ -143,6 +138,11 @@ class Sweeps:
         )
         return self._database.read(lambda c: [listed(row) for row in c.execute(query)])
 
+    def ended(self, before: float) -> list[str]:
+        """The ids of the sweeps that are over, and were so before then."""
+        query = sa.select(sweeps.c.id).where(sweeps.c.state.in_(_OVER), sweeps.c.ended_at < before)
+        return self._database.read(lambda c: [str(sweep_id) for sweep_id in c.scalars(query)])
+
     def counts(self) -> dict[State, int]:
         """How many sweeps there are in each state."""
         query = sa.select(sweeps.c.state, sa.func.count()).group_by(sweeps.c.state)
@@ -156,21 +156,23 @@ class Sweeps:
         event: lifecycle.Event,
         *,
         by: str,
-        expected_version: int | None = None,
+        expected_version: int | str | None = None,
         lease: Lease | None = None,
     ) -> SweepRecord:
         """The sweep after `event`, durably, with what is to be told of it.
 
-        A controller passes the sweep's lease: LeaseLostError once another has it. SweepNotFoundError,
-        lifecycle.IllegalMoveError, and VersionConflictError where `expected_version` is given and not the present one.
+        A controller passes its lease: LeaseLostError once another has it. SweepNotFoundError,
+        lifecycle.IllegalMoveError, and VersionConflictError where `expected_version` is given and neither the present
+        version nor the present tag.
         """
 
         def work(connection: sa.Connection) -> SweepRecord:
             if lease is not None:
                 check(connection, lease)
             before = read_sweep(connection, find_id(connection, sweep_id, projects), for_change=True)
-            if expected_version is not None and before.version != expected_version:
-                msg = f"{before.id} has changed since (version {before.version}, not {expected_version}); look again"
+            if expected_version is not None and expected_version not in (before.version, before.tag):
+                now = f"it is {before.version} or {before.tag} by now, not {expected_version}"
+                msg = f"{before.id} has changed since ({now}); look again"
                 raise VersionConflictError(msg)
             after, _ = lifecycle.step(before, event, self._database.now(connection))
             if after != before:
@@ -222,35 +224,32 @@ class Sweeps:
         return self._database.read(work)
 
     def forget_sweep(self, sweep_id: str) -> None:
-        """Remove the row of a sweep whose folder is gone, and what was told of it but for its end; once is enough."""
+        """Remove the row of a sweep whose folder is gone, and what was told of it but for its end; once is enough.
+
+        What a webhook has yet to be told of stays until it is; see `Events.tidy`.
+        """
 
         def work(connection: sa.Connection) -> None:
             query = sa.select(sweeps.c.project).where(sweeps.c.id == sweep_id).with_for_update()
             project = connection.scalar(query)
             if project is None:
                 return
-            connection.execute(sa.delete(events).where(events.c.sweep_id == sweep_id))
+            connection.execute(sa.delete(events).where(events.c.sweep_id == sweep_id, ~IS_OWED))
             connection.execute(sa.delete(specs).where(specs.c.sweep_id == sweep_id))
             connection.execute(sa.delete(sweeps).where(sweeps.c.id == sweep_id))
-            connection.execute(sa.delete(leases).where(leases.c.name == sweep_lease(sweep_id)))
             about = About(sweep_id, project, self._database.now(connection))
-            tell(self._database, connection, about, [("deleted", {})])
+            tell(self._database, connection, about, [(DELETED, {})])
 
         self._database.write(work)
 
 
-def _first(connection: sa.Connection, found: Sequence[sa.Row[Any]], body_digest: str) -> SweepRecord | None:
-    """The sweep that a key stands for, by what is known of the key; None where that is nothing."""
-    if not found:
-        return None
-    same = next((row for row in found if row.body_digest == body_digest), None)
-    if same is None:
-        msg = f"this Idempotency-Key came with another body before, which made {found[0].sweep_id}; take a new key"
-        raise KeyConflictError(msg)
-    if connection.scalar(_TAKEN, {"id": same.sweep_id}) is None:
-        msg = f"this Idempotency-Key made {same.sweep_id}, which has been deleted since; take a new key"
-        raise KeyConflictError(msg)
-    return read_sweep(connection, same.sweep_id)
+def _made(connection: sa.Connection, sweep_id: str) -> SweepRecord:
+    """The sweep that a key made. KeyConflictError where it is gone."""
+    try:
+        return read_sweep(connection, sweep_id)
+    except SweepNotFoundError as error:
+        msg = f"this Idempotency-Key made {sweep_id}, which has been deleted since; take a new key"
+        raise KeyConflictError(msg) from error
 
 
 def _free_id(connection: sa.Connection, new: NewSweep) -> str:

@@ -12,6 +12,7 @@ from service.sweeps.folders import Sweep
 
 RESTARTS: Final = 3  # of a driver that was killed: the next one goes on from the ledger
 JOINED: Final = "auto"  # the Ray cluster that the job runs on
+ANYWHERE: Final = "."  # a working directory that every machine has
 _ROOT: Final = Path(__file__).parents[2]
 
 
@@ -27,11 +28,12 @@ def job_request(
 
     Without `ray_address` the driver is a process of this machine with a Ray of its own. With one it joins that cluster:
     HOST:PORT, or `JOINED` for the cluster of the backend that it is submitted to, whose `python` it then runs under.
-    `pip` are requirements to install beside what the cluster has.
+    `pip` are requirements to install beside what the cluster has. A sweep of an object store shares no folder with the
+    cluster: its driver brings its code there.
     """
     # -P keeps the user's folder off the driver's path, where a `service` of theirs would hide ours.
-    driver = ("-P", "-m", "service.tuning.driver", str(sweep.folder), "--home", str(home))
-    folder = str(sweep.launch().get("folder") or sweep.folder)
+    driver = ("-P", "-m", "service.tuning.driver", str(sweep.place), "--home", str(home))
+    folder = str(sweep.launch().get("folder") or sweep.place) if isinstance(sweep.place, Path) else ANYWHERE
     if ray_address is None:
         own: dict[str, str | None] = {"PYTHONPATH": python_path(_ROOT), "RAY_ADDRESS": None}
         return JobRequest(sweep.id, (sys.executable, *driver), folder, attempt, own, restarts=RESTARTS, pip=pip)

@@ -1,6 +1,7 @@
 """Sweeps as folders under the data folder: making a new one, finding one by what a person types, reading how it stands.
 
-The folder is the record. There is no second list of sweeps that could disagree with it.
+The folder is the record. There is no second list of sweeps that could disagree with it. An object store has the same
+names below a location of its own, for the sweeps of a service.
 """
 
 from __future__ import annotations
@@ -12,20 +13,23 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from service.errors import SweepNotFoundError
 from service.plugins import nearest
 from service.sweeps.driver_word import tidied
 from service.sweeps.once_log import OnceLog
 from service.tuning.confined import read_object_in
+from service.tuning.ledger import FOLDER as LEDGER
 from service.tuning.storage import FolderStorage
+from service.tuning.storage_place import Place, storage_at
 from service.tuning.sweep_folder import JOB_FILE, PAST_FILE, PROGRESS_FILE, Job, read_job, write_job
 
+LAUNCH_FILE: Final = "launch.json"
 MAX_ID: Final = 47  # the longest name Kubernetes takes for a RayJob
 _SUFFIX: Final = len("-yyyymmdd-012345")
 _odd: Final = OnceLog(logging.getLogger(__name__))
@@ -33,14 +37,38 @@ _odd: Final = OnceLog(logging.getLogger(__name__))
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """One sweep's folder."""
+    """One sweep's folder, or what stands for it in an object store."""
 
-    folder: Path
+    place: Place
 
     @property
     def id(self) -> str:
         """The sweep's id, which is also its folder's name."""
-        return self.folder.name
+        return self.place.name
+
+    @property
+    def folder(self) -> Path:
+        """Its folder. TypeError where it has none; the commands of this machine are about folders only."""
+        if not isinstance(self.place, Path):
+            msg = f"{self.place} is no folder"
+            raise TypeError(msg)
+        return self.place
+
+    def exists(self) -> bool:
+        """Whether it was made, and is not deleted. OSError where an object store cannot tell."""
+        if isinstance(self.place, Path):
+            return self.place.exists()
+        try:
+            self.place.stat(JOB_FILE)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def has_record(self) -> bool:
+        """Whether its driver has begun a ledger."""
+        if isinstance(self.place, Path):
+            return (self.place / LEDGER).exists()
+        return bool(self.place.names(LEDGER))
 
     @property
     def name(self) -> str:
@@ -53,33 +81,36 @@ class Sweep:
     @property
     def created_at(self) -> float:
         """When the sweep was made, in seconds since the epoch."""
-        return (self.folder / JOB_FILE).stat().st_mtime
+        return storage_at(self.place).stat(JOB_FILE).changed_at
 
     def spec(self) -> dict[str, Any]:
         """The resolved sweep file, as `SweepSpec.from_dict` takes it."""
-        return read_job(self.folder).spec
+        return read_job(self.place).spec
 
     def launch(self) -> dict[str, Any]:
         """What the job needs beside the spec: the folder it was started from."""
-        return _read_json(self.folder / "launch.json") or {}
+        return _read_json(self.place, LAUNCH_FILE) or {}
 
     def progress(self) -> dict[str, Any] | None:
         """The driver's newest word on how the sweep stands; None before its first, and for what is no such word."""
-        said = _read_json(self.folder / PROGRESS_FILE)
+        said = _read_json(self.place, PROGRESS_FILE)
         return None if said is None else tidied(said)
 
     def write_progress(self, progress: dict[str, Any]) -> None:
         """Say how the sweep stands while no driver is there to say it."""
-        write_json(self.folder / PROGRESS_FILE, progress)
+        storage_at(self.place).replace(PROGRESS_FILE, json.dumps(progress).encode())
 
     def path(self, name: str) -> Path:
         """A file of the sweep, as in `report/report.html` or `logs/driver.log`."""
         return self.folder / name
 
 
-def sweeps_folder(home: Path) -> Path:
-    """The folder that holds one folder per sweep."""
-    return home / "sweeps"
+_Root = TypeVar("_Root", bound=Place)
+
+
+def sweeps_folder(root: _Root) -> _Root:
+    """The folder that holds one folder per sweep, under the data folder or a location."""
+    return root / "sweeps"  # type: ignore[return-value]  # of its own kind
 
 
 def make_home(home: Path) -> None:
@@ -90,18 +121,29 @@ def make_home(home: Path) -> None:
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
-def create(home: Path, job: Job, launch: dict[str, Any], past: bytes | None = None) -> Sweep:
+def create(root: Place, job: Job, launch: dict[str, Any], past: bytes | None = None) -> Sweep:
     """A new sweep's folder with everything its driver needs; it gets its name once it is whole.
 
     `past` is what earlier sweeps showed, where it learns from some. Where somebody else was first, theirs is left.
     """
+    if isinstance(root, Path):
+        return _create_folder(root, job, launch, past)
+    place = sweeps_folder(root) / job.sweep_id
+    if past is not None:
+        place.replace(PAST_FILE, past)
+    place.replace(LAUNCH_FILE, json.dumps(launch).encode())
+    write_job(place, job)  # last: with it the sweep is there
+    return Sweep(place)
+
+
+def _create_folder(home: Path, job: Job, launch: dict[str, Any], past: bytes | None) -> Sweep:
     sweep = Sweep(sweeps_folder(home) / job.sweep_id)
     partial = sweep.folder.with_name(f".{sweep.id}.{secrets.token_hex(4)}")
     make_home(home)
     partial.mkdir(parents=True)
     try:
         write_job(partial, job)
-        write_json(partial / "launch.json", launch)
+        FolderStorage(partial).replace(LAUNCH_FILE, json.dumps(launch, indent=1).encode())
         if past is not None:
             FolderStorage(partial).replace(PAST_FILE, past)
         partial.rename(sweep.folder)
@@ -110,6 +152,21 @@ def create(home: Path, job: Job, launch: dict[str, Any], past: bytes | None = No
         if not (sweep.folder / JOB_FILE).is_file():
             raise
     return sweep
+
+
+def remove(sweep: Sweep) -> None:
+    """Remove all of a sweep: out of sight first, so that a half removed one is never taken for a sweep."""
+    place = sweep.place
+    if not isinstance(place, Path):
+        place.delete(JOB_FILE)
+        place.clear()
+        return
+    gone = place.with_name(f".deleted-{sweep.id}")
+    with suppress(FileNotFoundError):
+        place.rename(gone)
+    for leftover in (gone, *partials(place)):
+        if leftover.exists():
+            shutil.rmtree(leftover)
 
 
 def partials(folder: Path) -> list[Path]:
@@ -125,15 +182,18 @@ def new_id(name: str) -> str:
     return f"{slug[: MAX_ID - _SUFFIX].rstrip('-')}-{day}-{secrets.token_hex(3)}"
 
 
-def every(home: Path, project: str | None = None) -> list[Sweep]:
-    """All sweeps under the data folder, or those of one project of the service, the newest first."""
-    folders = sweeps_folder(home).glob(f"[!.]*/{JOB_FILE}")
-    sweeps = [Sweep(path.parent) for path in folders]
+def every(home: Place, project: str | None = None) -> list[Sweep]:
+    """All sweeps under the data folder or a location, or those of one project of the service, the newest first."""
+    if isinstance(home, Path):
+        sweeps = [Sweep(path.parent) for path in sweeps_folder(home).glob(f"[!.]*/{JOB_FILE}")]
+    else:
+        folder = sweeps_folder(home)
+        sweeps = [sweep for name in folder.names("") if (sweep := Sweep(folder / name)).exists()]
     mine = sweeps if project is None else [sweep for sweep in sweeps if sweep.launch().get("project") == project]
     return sorted(mine, key=lambda s: (s.created_at, s.id), reverse=True)
 
 
-def find(home: Path, text: str | None, project: str | None = None) -> Sweep:
+def find(home: Place, text: str | None, project: str | None = None) -> Sweep:
     """The sweep that `text` means: an id, else a name (its newest sweep), else the start of one id; None the newest.
 
     With `project` no other's is seen. SweepNotFoundError says what is there instead.
@@ -168,23 +228,17 @@ def one_at_a_time(home: Path) -> Iterator[None]:
         yield
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Replace a JSON file as a whole."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(3)}")
-    partial.write_text(json.dumps(content, indent=1))
-    partial.replace(path)
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
+def _read_json(place: Place, name: str) -> dict[str, Any] | None:
+    path = f"{place}/{name}"
     try:
-        found = read_object_in(path.parent, path.name)
+        found = read_object_in(place, name)
     except FileNotFoundError:
-        _odd.forget(str(path))
+        _odd.forget(path)
         return None
     except (OSError, ValueError) as error:
-        _odd.warn(str(path), f"what is in {path} is passed over: {error}")
+        _odd.warn(path, f"what is in {path} is passed over: {error}")
         return None
-    _odd.forget(str(path))
+    _odd.forget(path)
     return found
 
 

@@ -11,10 +11,10 @@ from typing import Final
 from cluster.backend import Backend, JobError, JobStatus, UnknownJobError
 from cluster.local import build
 from service.errors import BackendError, Fault, SpecError, SweepRunningError
+from service.spec.budget import max_trials_of
 from service.sweeps.dispatch import job_request
 from service.sweeps.folders import Sweep, create, every, one_at_a_time, sweeps_folder
 from service.tuning.control import Control, read_control, write_control
-from service.tuning.extension import max_trials_of
 from service.tuning.sweep_folder import Job
 
 FINAL_STATES: Final = ("completed", "failed")

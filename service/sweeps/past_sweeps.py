@@ -19,6 +19,7 @@ from service.spec.parameter_rules import lookup
 from service.spec.space import Space
 from service.spec.sweep_spec import SweepSpec
 from service.sweeps.folders import Sweep, every, find
+from service.tuning.confined import confined
 from service.tuning.knowledge import (
     ABOUT_FACT,
     DIGEST_FACT,
@@ -30,6 +31,7 @@ from service.tuning.knowledge import (
     translate,
 )
 from service.tuning.ledger import read_ledger
+from service.tuning.storage_place import Place
 from service.tuning.strategy import PastSweep
 from service.tuning.sweep_folder import Job
 from service.tuning.tracking_names import clean_key
@@ -50,20 +52,29 @@ class Past:
     about: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Where:
+    """Where earlier sweeps are: MLflow's own store under `home`, sweeps under `root`, of a project or of all."""
+
+    home: Path
+    root: Place
+    project: str | None
+
+
 class _UselessError(Exception):
     """A source that was named has nothing for this sweep; the text says why."""
 
 
-def with_past(home: Path, job: Job, project: str | None = None) -> tuple[Job, bytes | None]:
+def with_past(home: Path, job: Job, project: str | None = None, root: Place | None = None) -> tuple[Job, bytes | None]:
     """`job` with what is on record of its earlier sweeps, and the content of their file; None where there are none.
 
-    With `project` only sweeps of that project of the service are seen.
+    With `project` only sweeps of that project of the service are seen; `root` is where they are, if not under `home`.
     SpecError where a sweep or an experiment that is named cannot be found or read, or shares nothing with this one.
     """
     spec = SweepSpec.from_dict(job.spec)
     if not spec.search.warm_start:
         return job, None
-    past = gather(home, spec, job.source, project)
+    past = gather(home, spec, job.source, project, root)
     facts = {**job.facts, ABOUT_FACT: past.about}
     if not past.sweeps:
         return replace(job, facts=facts), None
@@ -71,13 +82,13 @@ def with_past(home: Path, job: Job, project: str | None = None) -> tuple[Job, by
     return replace(job, facts={**facts, DIGEST_FACT: digest(data)}), data
 
 
-def gather(home: Path, spec: SweepSpec, file: str, project: str | None = None) -> Past:
+def gather(home: Path, spec: SweepSpec, file: str, project: str | None = None, root: Place | None = None) -> Past:
     """What all sources of `spec` bring, each sweep once; SpecError, as `with_past`, names `file`."""
     found: dict[str, PastSweep] = {}
     faults = []
     for i, source in enumerate(spec.search.warm_start):
         try:
-            for past in _read(home, spec, source, project):
+            for past in _read(_Where(home, root or home, project), spec, source):
                 found.setdefault(past.name, past)
         except (_UselessError, LedgerError, SweepNotFoundError, OSError) as error:
             given = source if isinstance(source, str) else str({**source, "uri": without_password(source["uri"])})
@@ -88,14 +99,14 @@ def gather(home: Path, spec: SweepSpec, file: str, project: str | None = None) -
     return Past(tuple(found.values()), counts or "no earlier sweep has the same model class, objectives and parameters")
 
 
-def _read(home: Path, spec: SweepSpec, source: str | Mapping[str, str], project: str | None = None) -> list[PastSweep]:
+def _read(where: _Where, spec: SweepSpec, source: str | Mapping[str, str]) -> list[PastSweep]:
     if source == "auto":
-        return _alike(spec, every(home, project))
+        return _alike(spec, every(where.root, where.project))
     if isinstance(source, str) and not source.startswith(_MLFLOW):
-        earlier = [_earlier(find(home, source, project))]
+        earlier = [_earlier(find(where.root, source, where.project))]
     else:
         name = source.removeprefix(_MLFLOW) if isinstance(source, str) else source["experiment"]
-        earlier = _experiment(home, spec, name, None if isinstance(source, str) else source["uri"])
+        earlier = _experiment(where.home, spec, name, None if isinstance(source, str) else source["uri"])
     translated = [translate(sweep, spec.space, spec.objectives) for sweep in earlier]
     useful = [past for past in translated if past.trials]
     if not useful:
@@ -128,7 +139,7 @@ def _is_of_the_same_kind(other: Mapping[str, Any], spec: SweepSpec) -> bool:
 
 
 def _earlier(sweep: Sweep) -> EarlierSweep:
-    return EarlierSweep(sweep.id, earlier_trials(read_ledger(sweep.folder)), sweep.spec()["fit"])
+    return EarlierSweep(sweep.id, earlier_trials(read_ledger(sweep.place, confined(sweep.place))), sweep.spec()["fit"])
 
 
 def _why_useless(earlier: Sequence[EarlierSweep], spec: SweepSpec) -> str:

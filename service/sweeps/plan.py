@@ -50,6 +50,7 @@ class Plan:
     checkpoints_most: int | None
     checkpoints_without_pauses: int | None
     notes: tuple[str, ...]
+    nodes: tuple[str, ...] = ()  # that it wants of a cluster that grows, in words
 
     def to_dict(self) -> dict[str, Any]:
         """The same as JSON can hold it."""
@@ -89,9 +90,9 @@ def plan(spec: SweepSpec, *, seconds_per_epoch: float | None = None) -> Plan:
         gpu_per_trial=gpu,
         seconds_per_epoch=seconds_per_epoch,
         worst_cpu_hours=_hours(worst, cpu, seconds_per_epoch, spec.budget.cpu_hours),
-        expected_cpu_hours=_hours(expected, cpu, seconds_per_epoch, spec.budget.cpu_hours),
+        expected_cpu_hours=_expected_hours(expected, cpu, seconds_per_epoch, spec.budget.cpu_hours),
         worst_gpu_hours=_hours(worst, gpu, seconds_per_epoch, spec.budget.gpu_hours),
-        expected_gpu_hours=_hours(expected, gpu, seconds_per_epoch, spec.budget.gpu_hours),
+        expected_gpu_hours=_expected_hours(expected, gpu, seconds_per_epoch, spec.budget.gpu_hours),
         expected_wall_clock_s=_wall_clock_s(expected, live, seconds_per_epoch, spec.budget.wall_clock_s),
         checkpoints_most=_checkpoints(spec, most),
         checkpoints_without_pauses=_checkpoints(spec, live),
@@ -121,6 +122,14 @@ def _epochs(rungs: tuple[int, ...], reach: tuple[int, ...]) -> int:
 
 def _capped(epochs: int | None, limit: int | None) -> int | None:
     return min((count for count in (epochs, limit) if count is not None), default=None)
+
+
+def _expected_hours(
+    epochs: int | None, share: float, seconds_per_epoch: float | None, limit: float | None
+) -> float | None:
+    """As `_hours`, but a limit alone says nothing of what is to be expected."""
+    is_known = share == 0 or (epochs is not None and seconds_per_epoch is not None)
+    return _hours(epochs, share, seconds_per_epoch, limit) if is_known else None
 
 
 def _hours(epochs: int | None, share: float, seconds_per_epoch: float | None, limit: float | None) -> float | None:

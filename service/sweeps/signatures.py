@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,15 +15,11 @@ from typing import Any, Final
 from service.errors import Fault
 from service.spec.distributions import Parameter
 from service.spec.sections import Evaluation
+from service.sweeps.apart import ask
 from service.tuning.signature_request import request_of
 
 TIMEOUT_S: Final = 60.0
 _TAIL_LINES: Final = 5
-_HERE: Final = str(Path(__file__).resolve().parents[2])
-# As `python -m service.tuning.signature_check`, but a `service` folder among the user's code cannot get in its way.
-_PROGRAM: Final = (
-    f"import sys; sys.path.insert(0, {_HERE!r}); from service.tuning.signature_check import main; sys.exit(main())"
-)
 _FIELDS: Final = ("message", "path", "given", "allowed", "nearest")
 
 
@@ -51,24 +46,11 @@ def check_signatures(
     """
     request = request_of(fit, parameters, max_epochs=max_epochs, code_root=code_root, evaluation=evaluation)
     try:
-        finished = _ask(json.dumps(request), code_root, timeout_s)
+        finished = ask("service.tuning.signature_check", request, code_root, timeout_s)
     except subprocess.TimeoutExpired:
         message = f"the signature check took longer than {timeout_s:g} s: does importing the code start a training?"
         return Signatures((Fault(message, "fit", allowed="importing a module must not train, wait or download"),))
     return _read(finished)
-
-
-def _ask(request: str, code_root: Path | None, timeout_s: float) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", _PROGRAM],
-        input=request,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=timeout_s,
-        check=False,
-        cwd=code_root,
-    )
 
 
 def _read(finished: subprocess.CompletedProcess[str]) -> Signatures:

@@ -53,6 +53,7 @@ def refuse_our_names(root: Path, file: str) -> None:
 
 def check(path: Path, spec: SweepSpec) -> None:
     """SpecError with all that the real signatures of model, data, optimizer and trainer say against the paths."""
+    from service.spec.placing import placed
     from service.sweeps.signatures import check_signatures
 
     root = code_root(path, spec)
@@ -60,7 +61,7 @@ def check(path: Path, spec: SweepSpec) -> None:
         spec.fit, spec.parameters, max_epochs=spec.max_epochs, code_root=root, evaluation=spec.evaluation
     )
     if said.faults:
-        raise SpecError([replace(fault, file=fault.file or str(path)) for fault in said.faults])
+        raise SpecError(placed(said.faults, path))
 
 
 def code_root(path: Path, spec: SweepSpec) -> Path:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from pathlib import Path
 from typing import Any
 
 from service.spec.sweep_spec import SweepSpec
 from service.tuning.events import AttemptStarted, Begun
 from service.tuning.history import History
 from service.tuning.outcome import seed_of
+from service.tuning.storage_place import Place
 from service.tuning.sweep_folder import Job
 
 
@@ -31,7 +31,7 @@ def own(spec: SweepSpec, history: History, started: Begun, *, keeps_fits: bool) 
     }
 
 
-def shared(spec: SweepSpec, job: Job, folder: Path, checkpoint_epochs: tuple[int, ...]) -> dict[str, Any]:
+def shared(spec: SweepSpec, job: Job, place: Place, checkpoint_epochs: tuple[int, ...]) -> dict[str, Any]:
     """What all attempts of a sweep share."""
     objectives = spec.objectives
     single = objectives.objectives[0] if len(objectives.objectives) == 1 else None
@@ -42,7 +42,7 @@ def shared(spec: SweepSpec, job: Job, folder: Path, checkpoint_epochs: tuple[int
         "goals": {o.name: o.goal for o in objectives.objectives},
         "max_epochs": spec.max_epochs,
         "checkpoint_epochs": list(checkpoint_epochs),
-        "storage": str(folder),
+        "storage": str(place),
         "code_root": job.code_root,
         "best_metric": None if single is None else [single.name, single.goal],
         "cpus": spec.resources.cpu,

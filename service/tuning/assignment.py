@@ -14,7 +14,7 @@ from service.tuning.events import Checkpoint, Params
 class Assignment:
     """Everything that one attempt of a trial needs, or its test on held-out data; JSON-able through `to_dict`.
 
-    `storage` is an absolute folder; `checkpoint` (to start from) is relative to it. `metrics` must be reported.
+    `storage` is an absolute folder or a URL; `checkpoint` (to start from) is relative to it. `metrics` are a must.
     `best_metric` is (name, goal): with `save_above` (a loss, lower is better) an epoch that improves the trial's best
     and beats that loss is checkpointed too. `goals` gives the goal of each further objective. `cpus` sets threads.
     """

@@ -34,8 +34,9 @@ from service.tuning.ledger import Ledger
 from service.tuning.patience import patiently
 from service.tuning.retention import RetentionPolicy, expendable
 from service.tuning.storage import Storage
+from service.tuning.sweep_folder import TRIAL_CONFIG
 
-CONFIG_NAME: Final = "configs/trial-{trial}.yaml"
+CHECKPOINTS: Final = "checkpoints"
 
 
 class Conductor:
@@ -53,7 +54,7 @@ class Conductor:
         self._clock, self._started_at = clock, clock()
         self._active_before_s = decider.history.active_s
         self._in_use: dict[int, str] = {}  # trial -> path of the checkpoint that its attempt started from
-        self._told: set[tuple[int, int]] = set()  # attempts that have reported since the sweep began to drain
+        self._told: dict[tuple[int, int], float] = {}  # when attempts first reported since they were to save
         self.lock = threading.RLock()
         self.finished: Finished | None = None
         self.is_draining = False
@@ -172,13 +173,15 @@ class Conductor:
 
     def sweep_up(self) -> None:
         """Delete checkpoint files that the record does not name: left by a driver or workers that were cut off."""
-        with self.lock:
+        with self.lock, contextlib.suppress(OSError):  # what cannot be taken away now is so at the sweep's end
+            there = set(self._storage.names(CHECKPOINTS))
             for trial in self.history.trials:
-                with contextlib.suppress(OSError):  # what cannot be taken away now is so at the sweep's end
-                    self._sweep_up_after(trial)
+                if str(trial.number) in there:
+                    with contextlib.suppress(OSError):
+                        self._sweep_up_after(trial)
 
     def _sweep_up_after(self, trial: Trial) -> None:
-        folder = f"checkpoints/{trial.number}"
+        folder = f"{CHECKPOINTS}/{trial.number}"
         known = {checkpoint.path for checkpoint in (*trial.checkpoints, *trial.superseded)}
         stray = [path for name in self._storage.names(folder) if (path := f"{folder}/{name}") not in known]
         self._ledger.check_lease()  # a driver that has slept would take its successor's checkpoints away
@@ -216,10 +219,13 @@ class Conductor:
         return None
 
     def _may_end(self, arrival: Arrival) -> bool:
-        """Whether a draining attempt has saved, or had its chance to: one report may have left before it was told."""
-        key = (arrival.trial, arrival.attempt)
-        had_its_chance = key in self._told
-        self._told.add(key)
+        """Whether a draining attempt has saved, or had its chance to: one report may have left before it was told.
+
+        On an object store workers look for marks at the store's pace only.
+        """
+        key, now = (arrival.trial, arrival.attempt), self._clock()
+        had_its_chance = key in self._told and now - self._told[key] >= self._storage.pace_s
+        self._told.setdefault(key, now)
         return arrival.checkpoint is not None or had_its_chance
 
     def _is_current(self, trial: int, attempt: int) -> bool:
@@ -253,6 +259,6 @@ class Conductor:
         """`events`, with the resolved config of each trial that ends here handed to tracking."""
         batch = list(events)
         ended = [e.trial for e in batch if isinstance(e, TrialEnded)]
-        names = {trial: CONFIG_NAME.format(trial=trial) for trial in ended}
+        names = {trial: TRIAL_CONFIG.format(trial=trial) for trial in ended}
         present = [t for t in ended if self.history.trials[t].curve or self.history.trials[t].attempt]
         return [*batch, *(Artifacts(trial, (names[trial],)) for trial in present)]

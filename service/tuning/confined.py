@@ -1,6 +1,7 @@
 """Reads files of a folder that others write to, such as a sweep's own job, without being led anywhere else.
 
-A name in such a folder may be a link to any file of the machine, a pipe that never ends, or larger than memory.
+A name in such a folder may be a link to any file of the machine, a pipe that never ends, or larger than memory. In an
+object store there are no links, but there may be as much.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import stat
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from service.tuning.storage import FolderStorage
+from service.tuning.storage import FolderStorage, Storage
+from service.tuning.storage_objects import ObjectStorage
+from service.tuning.storage_place import Place
 
 LARGEST_BYTES: Final = 64 * 2**20
 MOST_SAID: Final = 2**20  # of a file by which one process tells others how it stands
@@ -45,19 +48,35 @@ def open_in(folder: Path, name: str) -> BinaryIO:
     return os.fdopen(found, "rb")
 
 
-def read_in(folder: Path, name: str, limit: int = LARGEST_BYTES) -> bytes:
-    """The content of `open_in(folder, name)`. NotOursError where it is more than `limit` bytes."""
-    with open_in(folder, name) as stream:
+def read_in(place: Place, name: str, limit: int = LARGEST_BYTES) -> bytes:
+    """The content of `open_in(place, name)`, or of an object. NotOursError where it is more than `limit` bytes."""
+    if isinstance(place, ObjectStorage):
+        return _object_in(place, name, limit)
+    with open_in(place, name) as stream:
         data = stream.read(limit + 1)
     if len(data) > limit:
         raise _refused(name, f"is larger than {limit:,} bytes")
     return data
 
 
-def read_object_in(folder: Path, name: str) -> dict[str, Any]:
+def part_in(place: Place, name: str, offset: int, limit: int) -> tuple[bytes, int, int]:
+    """(up to `limit` bytes from `offset`, where they begin, size of all); a negative `offset` is from the end.
+
+    Errors as `open_in`.
+    """
+    if isinstance(place, ObjectStorage):
+        return place.part("/".join(_steps(name)), offset, limit)
+    with open_in(place, name) as stream:
+        size = stream.seek(0, os.SEEK_END)
+        start = max(0, size + offset) if offset < 0 else min(offset, size)
+        stream.seek(start)
+        return stream.read(limit), start, size
+
+
+def read_object_in(place: Place, name: str) -> dict[str, Any]:
     """The JSON object in a small file, `MOST_SAID` bytes at most; errors as `read_in`, ValueError where it is none."""
     try:
-        found = json.loads(read_in(folder, name, MOST_SAID))
+        found = json.loads(read_in(place, name, MOST_SAID))
     except (ValueError, RecursionError) as error:
         msg = f"{name} holds no JSON that can be read ({type(error).__name__})"
         raise ValueError(msg) from error
@@ -73,6 +92,20 @@ class ConfinedStorage(FolderStorage):
     def read(self, name: str) -> bytes:
         """The content of a file; errors as `read_in`."""
         return read_in(self.root, name)
+
+
+def confined(place: Place) -> Storage:
+    """The storage in `place` for a reader that does not trust it."""
+    return ConfinedStorage(place) if isinstance(place, Path) else place
+
+
+def _object_in(place: ObjectStorage, name: str, limit: int) -> bytes:
+    try:
+        return place.read("/".join(_steps(name)), limit)
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise _refused(name, f"is larger than {limit:,} bytes") from error
+        raise
 
 
 def _steps(name: str) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from service.tuning.confined import read_object_in
-from service.tuning.storage import FolderStorage
+from service.tuning.storage_place import Place, storage_at
 from service.tuning.sweep_folder import CONTROL_FILE
 
 
@@ -28,12 +28,12 @@ class Control:
     pause: bool = False
 
 
-def read_control(folder: Path) -> Control | None:
-    """What is asked of the sweep in `folder`; None while that cannot be told. What is no such number asks nothing."""
+def read_control(place: Place) -> Control | None:
+    """What is asked of the sweep in `place`; None while that cannot be told. What is no such number asks nothing."""
     try:
-        found = read_object_in(folder, CONTROL_FILE)
+        found = read_object_in(place, CONTROL_FILE)
     except FileNotFoundError:
-        return Control() if folder.is_dir() else None
+        return None if isinstance(place, Path) and not place.is_dir() else Control()
     except (OSError, ValueError):
         return None
     at_once = _number(found.get("max_concurrent_trials"))
@@ -41,10 +41,10 @@ def read_control(folder: Path) -> Control | None:
     return Control(limit, _number(found.get("max_trials")), pause=found.get("pause") is True)
 
 
-def write_control(folder: Path, control: Control) -> None:
-    """Ask `control` of the sweep in `folder`, in place of what was asked before."""
+def write_control(place: Place, control: Control) -> None:
+    """Ask `control` of the sweep in `place`, in place of what was asked before."""
     asked = {name: value for name, value in asdict(control).items() if value not in (None, False)}
-    FolderStorage(folder).replace(CONTROL_FILE, json.dumps(asked).encode())
+    storage_at(place).replace(CONTROL_FILE, json.dumps(asked).encode())
 
 
 def _number(value: Any) -> int | None:  # noqa: ANN401  # whatever stands in the file

@@ -6,18 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from service.spec.budget import max_trials_of, spec_with
 from service.tuning.events import Record, SweepExtended, SweepStarted
 from service.tuning.sweep_folder import Job
-
-
-def max_trials_of(spec: Mapping[str, Any]) -> int | None:
-    """How many configurations a resolved sweep file allows; None for any number."""
-    return (spec.get("budget") or {}).get("max_trials")
-
-
-def spec_with(spec: Mapping[str, Any], max_trials: int) -> dict[str, Any]:
-    """The resolved sweep file with another number of trials."""
-    return {**spec, "budget": {**(spec.get("budget") or {}), "max_trials": max_trials}}
 
 
 def widened(job: Job, max_trials: int | None) -> Job:

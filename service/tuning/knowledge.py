@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 from service.errors import LedgerError
@@ -18,6 +17,7 @@ from service.spec.objective import DIVERGED_LOSS, Objectives, Observation
 from service.spec.parameter_rules import lookup
 from service.spec.space import Params, Space
 from service.tuning.events import AttemptStarted, Record, Reported, TrialEnded, TrialProposed
+from service.tuning.storage_place import Place, storage_at
 from service.tuning.strategy import PastSweep, PastTrial
 from service.tuning.sweep_folder import PAST_FILE
 
@@ -164,8 +164,8 @@ def digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-def read_past(folder: Path, facts: Mapping[str, str]) -> tuple[PastSweep, ...]:
-    """The earlier sweeps of the sweep in `folder`, whose job has `facts`; none where it was started without any.
+def read_past(place: Place, facts: Mapping[str, str]) -> tuple[PastSweep, ...]:
+    """The earlier sweeps of the sweep in `place`, whose job has `facts`; none where it was started without any.
 
     LedgerError where the file is not the one that the sweep began with: its decisions would not be the same.
     """
@@ -173,10 +173,10 @@ def read_past(folder: Path, facts: Mapping[str, str]) -> tuple[PastSweep, ...]:
     if expected is None:
         return ()
     try:
-        data = (folder / PAST_FILE).read_bytes()
+        data = storage_at(place).read(PAST_FILE)
     except FileNotFoundError:
         data = b""
     if digest(data) != expected:
-        msg = f"{folder / PAST_FILE} is not what this sweep began with: restore it from a backup"
+        msg = f"{place}/{PAST_FILE} is not what this sweep began with: restore it from a backup"
         raise LedgerError(msg)
     return decode(data)

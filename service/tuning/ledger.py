@@ -16,12 +16,12 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from service.errors import LedgerDamagedError, LedgerError, SweepRunningError
 from service.tuning.events import SCHEMA_VERSION, Event, Record, decode, encode
-from service.tuning.storage import FolderStorage, Storage
+from service.tuning.storage import Storage
+from service.tuning.storage_place import Place, storage_at
 
 FOLDER: Final = "ledger"
 MERGE_AFTER: Final = 256  # small segments; keeps a listing short without rewriting history often
@@ -110,18 +110,19 @@ class Ledger:
     def _merge(self) -> None:
         """Replace all commits so far by one segment; a crash in between leaves both, which reads the same."""
         merged = Segment(self._commits[0].first, self._next - 1)
-        records = [record for segment in self._commits for record in _unpack(self._storage.read(segment.name), segment)]
+        contents = self._storage.read_each([segment.name for segment in self._commits])
+        pairs = zip(self._commits, contents, strict=True)
+        records = [record for segment, data in pairs for record in _unpack(data, segment)]
         self._storage.create(merged.name, _pack(records))
         taken_in, self._commits = self._commits, []
-        for segment in taken_in:
-            self._storage.delete(segment.name)
+        self._storage.delete_each([segment.name for segment in taken_in])
 
 
 class LedgerTail:
     """A reader's end that follows a growing ledger; any number of them, in any process."""
 
-    def __init__(self, folder: Path, start: int = 0, storage: Storage | None = None) -> None:
-        self._storage = storage or FolderStorage(folder)
+    def __init__(self, place: Place, start: int = 0, storage: Storage | None = None) -> None:
+        self._storage = storage or storage_at(place)
         self.next = start
 
     def read_new(self) -> list[Record]:
@@ -144,9 +145,9 @@ class LedgerTail:
         return found
 
 
-def read_ledger(folder: Path, storage: Storage | None = None) -> list[Record]:
-    """All records of the sweep stored in `folder`, without a torn tail. LedgerDamagedError if the middle is damaged."""
-    storage = storage or FolderStorage(folder)
+def read_ledger(place: Place, storage: Storage | None = None) -> list[Record]:
+    """All records of the sweep stored in `place`, without a torn tail. LedgerDamagedError if the middle is damaged."""
+    storage = storage or storage_at(place)
     for _ in range(READS - 1):
         with contextlib.suppress(FileNotFoundError, LedgerDamagedError):  # a driver may be merging right now
             return _read(storage)[1]

@@ -205,11 +205,23 @@ class _WarmMixin(LightningCLI):
         applied_instantiation_links: dict[str, Any],
         **kwargs: Any,  # noqa: ANN401  # as above
     ) -> pl.LightningDataModule:
+        if not self._is_trainers(kind, kwargs):
+            return kind(*args, **kwargs)
         links = {name: repr(value) for name, value in applied_instantiation_links.items() if name.startswith("data.")}
         key = json.dumps([str(kind), self.config_dump.get("data"), links], sort_keys=True)
         warm = trial_data.take(key) or trial_data.create(kind, *args, **kwargs)
         self.warm_data = (key, warm)
         return warm.module
+
+    def _is_trainers(self, kind: type[pl.LightningDataModule], given: dict[str, Any]) -> bool:
+        """Whether a data module is that of the section `data`, not one within another class's arguments."""
+        section = self.config_dump.get("data") or {}
+        if self.subclass_mode_data:
+            if import_class(section.get("class_path", "")) is not kind:
+                return False
+            section = section.get("init_args") or {}
+        plain = {name: value for name, value in given.items() if isinstance(value, str | int | float | list | None)}
+        return all(section.get(name) == value for name, value in plain.items())
 
 
 def _lean(callbacks: Any) -> Config:  # noqa: ANN401  # a parsed section: one callback, a list of them, or None

@@ -9,20 +9,20 @@ import json
 import logging
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
 from service.spec.sweep_spec import SweepSpec
-from service.tuning.conductor import CONFIG_NAME, Conductor
+from service.tuning.conductor import Conductor
 from service.tuning.confined import read_in
 from service.tuning.events import Artifacts, Record, SweepEnded
 from service.tuning.history import History
 from service.tuning.ledger import read_ledger
 from service.tuning.patience import patiently
 from service.tuning.retention import best_checkpoint
-from service.tuning.storage import FolderStorage
+from service.tuning.storage_place import Place, storage_at
+from service.tuning.sweep_folder import TRIAL_CONFIG
 
 log: Final = logging.getLogger(__name__)
 REPORT_JSON: Final = "report/report.json"
@@ -33,14 +33,14 @@ BEST_CONFIG: Final = "report/best.yaml"
 PARETO_CSV: Final = "report/pareto.csv"
 
 
-def leave_report(conductor: Conductor, spec: SweepSpec, folder: Path, warnings: Sequence[str]) -> list[str]:
-    """Write the report of the finished sweep in `folder` and put its files on record; what went wrong, as warnings."""
+def leave_report(conductor: Conductor, spec: SweepSpec, place: Place, warnings: Sequence[str]) -> list[str]:
+    """Write the report of the finished sweep in `place` and put its files on record; what went wrong, as warnings."""
     finished = conductor.finished
     ended = None if finished is None else SweepEnded(finished.ending, finished.reason)
     try:
         with conductor.lock:
             conductor.commit(_best_artifacts(conductor.history, spec))
-            write = partial(write_report, folder, spec, ended=ended, warnings=warnings)
+            write = partial(write_report, place, spec, ended=ended, warnings=warnings)
             names = patiently(write, "writing the report", until=lambda: conductor.is_giving_up)
             conductor.commit([Artifacts(None, tuple(names))])
     except Exception as error:  # a report that fails must not fail a sweep whose results are all there
@@ -50,25 +50,25 @@ def leave_report(conductor: Conductor, spec: SweepSpec, folder: Path, warnings: 
 
 
 def write_report(
-    folder: Path, spec: SweepSpec, *, ended: SweepEnded | None = None, warnings: Sequence[str] = ()
+    place: Place, spec: SweepSpec, *, ended: SweepEnded | None = None, warnings: Sequence[str] = ()
 ) -> list[str]:
-    """Write the report of the sweep in `folder` as far as its ledger tells, finished or not; the names of the files."""
-    files = report_files(folder, spec, read_ledger(folder), ended=ended, warnings=warnings)
-    storage = FolderStorage(folder)
+    """Write the report of the sweep in `place` as far as its ledger tells, finished or not; the names of the files."""
+    files = report_files(place, spec, read_ledger(place), ended=ended, warnings=warnings)
+    storage = storage_at(place)
     for name, text in files.items():
         storage.replace(name, text.encode())
     return list(files)
 
 
 def report_files(
-    folder: Path,
+    place: Place,
     spec: SweepSpec,
     records: Sequence[Record],
     *,
     ended: SweepEnded | None = None,
     warnings: Sequence[str] = (),
 ) -> dict[str, str]:
-    """The report that `records` of the sweep in `folder` make: the text of each of its files."""
+    """The report that `records` of the sweep in `place` make: the text of each of its files."""
     from service.tuning.insight import KEYS
     from service.tuning.insight_svg import importance_svg
     from service.tuning.report import build_report
@@ -76,7 +76,7 @@ def report_files(
 
     report = build_report(records, spec, ended=ended, warnings=warnings)
     history = History.of(spec.objectives, records)
-    best = best_config(history, spec, folder)
+    best = best_config(history, spec, place)
     taught = {key: report[key] for key in KEYS}
     files = {
         REPORT_JSON: json.dumps(report, indent=1),
@@ -108,7 +108,7 @@ def pareto_csv(history: History) -> str | None:
     return text.getvalue()
 
 
-def best_config(history: History, spec: SweepSpec, folder: Path) -> str | None:
+def best_config(history: History, spec: SweepSpec, place: Place) -> str | None:
     """best.yaml of the sweep so far; None while no trial has reported."""
     from service.tuning.best_config import best_yaml
 
@@ -133,14 +133,14 @@ def best_config(history: History, spec: SweepSpec, folder: Path) -> str | None:
         seed=seed_of(spec),
         max_epochs=epoch,
         header=header,
-        resolved=_resolved(folder, number),
+        resolved=_resolved(place, number),
     )
 
 
-def _resolved(folder: Path, number: int) -> dict[str, Any] | None:
+def _resolved(place: Place, number: int) -> dict[str, Any] | None:
     """The whole config of a trial, as its worker left it; None where it did not."""
     with contextlib.suppress(FileNotFoundError):
-        found: dict[str, Any] = yaml.safe_load(read_in(folder, CONFIG_NAME.format(trial=number)))
+        found: dict[str, Any] = yaml.safe_load(read_in(place, TRIAL_CONFIG.format(trial=number)))
         return found
     return None
 

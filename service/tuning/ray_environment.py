@@ -26,6 +26,11 @@ def prepare(*, is_own: bool) -> None:
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
 
 
+def grows() -> bool:
+    """Whether the cluster that is joined makes nodes for what waits: what it has now says nothing of what fits."""
+    return os.environ.get("TUNEYARD_CLUSTER_GROWS") == "1"
+
+
 def joined_address(address: str) -> str:
     """HOST:PORT of the cluster to join; for `auto` the one that runs this job, as Ray says it."""
     return os.environ.get("RAY_ADDRESS", address) if address == "auto" else address

@@ -21,7 +21,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from service.errors import BackendError
 from service.spec.sweep_spec import SweepSpec
 from service.tuning.conductor import Conductor
-from service.tuning.ray_environment import joined_address
+from service.tuning.ray_environment import grows, joined_address
+from service.tuning.storage_place import Place
 from service.tuning.sweep_folder import Job
 from service.tuning.tune_adapter import EndNow, Owner, SweepScheduler, SweepSearcher
 from service.tuning.tune_adjustments import Forget, SlotResources
@@ -36,7 +37,7 @@ OBJECT_STORE_BYTES: Final = 256 * 2**20  # results and configurations only; data
 class Session(Owner, Protocol):
     """What the session needs to know of the driver, beside what the adapters ask of it."""
 
-    folder: Path
+    place: Place
     ray_address: str | None  # None: a Ray of the driver's own
     spec: SweepSpec
     job: Job
@@ -52,7 +53,7 @@ class Session(Owner, Protocol):
 def run_attempts(conductor: Conductor, owner: Session) -> BaseException | None:
     """Run attempts until the conductor has no more, and have the owner conclude. Returns what stopped it, or None."""
     try:
-        with _ray(owner.folder, owner.ray_address) as scratch:
+        with _ray(str(owner.place), owner.ray_address) as scratch:
             slots = _slots(owner, is_steered=conductor.limit is not None)
             owner.watchdog.kill = kill_worker
             log.info("Ray is up; %d trials fit at the same time", len(slots))
@@ -140,20 +141,22 @@ def _kill(pid: int) -> None:
 def _slots(owner: Session, *, is_steered: bool) -> list[SlotResources]:
     """One per trial that can run at the same time. BackendError if not even one fits.
 
-    Where it is told from outside how many may run, that and the cluster can grow: then there are slots to spare.
+    Where it is told from outside how many may run, that and the cluster can grow: then there are slots to spare. A
+    cluster that makes nodes for what waits may have none yet.
     """
     resources = owner.spec.resources
     bundle = {"CPU": resources.cpu, "GPU": resources.gpu, "memory": float(resources.memory_bytes or 0)}
     bundle = {name: amount for name, amount in bundle.items() if amount > 0}
     have = ray.cluster_resources()
     fits = min((_fitting(name, have.get(name, 0.0), amount) for name, amount in bundle.items()), default=0)
-    if fits < 1:
+    may_grow = owner.ray_address is not None and grows()
+    if fits < 1 and not may_grow:
         want = ", ".join(f"{name} {amount:g}" for name, amount in bundle.items())
         here = ", ".join(f"{name} {have.get(name, 0.0):g}" for name in bundle)
         msg = f"no trial fits: one asks for {want}, Ray has {here}; lower `resources:` in the sweep file"
         raise BackendError(msg)
     asked = owner.spec.budget.max_concurrent_trials
-    if is_steered:
+    if is_steered or may_grow:
         return [SlotResources(i, bundle) for i in range(asked or MOST_SLOTS)]
     if asked is not None and asked > fits:
         owner.warnings.append(f"max_concurrent_trials is {asked}, but only {fits} trials fit at the same time")
@@ -169,12 +172,12 @@ def _fitting(resource: str, have: float, amount: float) -> int:
 
 
 @contextlib.contextmanager
-def _ray(folder: Path, address: str | None) -> Iterator[Path]:
+def _ray(location: str, address: str | None) -> Iterator[Path]:
     """A Ray of our own on this machine, or the one at `address`, with a scratch folder that goes with it.
 
     The address is explicit: without one, `ray.init` joins whatever cluster happens to run on the host.
     """
-    scratch = _scratch(folder)
+    scratch = _scratch(location)
     on_term = signal.getsignal(signal.SIGTERM)
     try:
         if address is None:
@@ -195,9 +198,9 @@ def _ray(folder: Path, address: str | None) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _scratch(folder: Path) -> Path:
+def _scratch(location: str) -> Path:
     """An empty folder with a short path, since sockets live in it; what a killed driver left there goes first."""
-    mark = hashlib.blake2b(str(folder).encode(), digest_size=6).hexdigest()
+    mark = hashlib.blake2b(location.encode(), digest_size=6).hexdigest()
     for old in Path(tempfile.gettempdir()).glob(f"ty-{mark}-*"):
         shutil.rmtree(old, ignore_errors=True)
     return Path(tempfile.mkdtemp(prefix=f"ty-{mark}-"))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final, cast
 
 from service.errors import LedgerError
+from service.spec.budget import spec_with
 from service.spec.sweep_spec import SweepSpec
 from service.tuning.answers import Finished
 from service.tuning.assembly import build, history_of, tests_winner
@@ -37,7 +38,7 @@ from service.tuning.events import (
     TrialProposed,
     encode,
 )
-from service.tuning.extension import spec_on_record, spec_with
+from service.tuning.extension import spec_on_record
 from service.tuning.history import History
 from service.tuning.knowledge import read_past
 from service.tuning.ledger import read_ledger

@@ -19,8 +19,9 @@ from pytorch_lightning.utilities.types import LRSchedulerConfig
 
 from service.errors import MissingMetricError, TrialError
 from service.spec.objective import Objective
+from service.tuning import leaving
 from service.tuning.assignment import Assignment, Report
-from service.tuning.sweep_folder import DRAIN_FILE, YIELD_FILE
+from service.tuning.marks import is_asked_to_save
 from service.tuning.trial_checkpoint import write_checkpoint
 from service.tuning.trial_generators import own_generator_states, restore_own_generators
 from service.tuning.trial_log import LogFile
@@ -74,9 +75,9 @@ def should_checkpoint(assignment: Assignment, report: Report, before: Before, *,
         return False, "a diverged state is worth nothing"
     if any(before.epoch < epoch <= report.epoch for epoch in assignment.checkpoint_epochs):
         return True, f"epoch {report.epoch} is the first at or after one to save"
-    if is_last:
-        return True, "the fit ends with this epoch"
-    if any(assignment.path(name).exists() for name in (DRAIN_FILE, YIELD_FILE.format(trial=assignment.trial))):
+    if is_last or leaving.is_leaving():
+        return True, "the fit ends with this epoch" if is_last else "this node is about to go"
+    if is_asked_to_save(assignment):
         return True, "the sweep or this trial is being paused"
     loss = epoch_loss(assignment, report.metrics)
     if assignment.save_above is not None and loss < min(before.best_loss, assignment.save_above):
@@ -185,6 +186,7 @@ class ReportCallback(MonitoringCallback):
             self._plateau_metrics = {name: value for name, value in metrics.items() if _is_monitored(trainer, name)}
             saved = write_checkpoint(assignment, report.epoch, trainer.save_checkpoint)
             report = Report(report.epoch, metrics, seconds, saved, diverged)
+            leaving.saved()
         if not self._goes_on(report) or diverged:
             trainer.should_stop = True
 

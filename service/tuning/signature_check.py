@@ -23,7 +23,7 @@ from service.errors import Fault, TuneyardError
 from service.tuning.config_merge import Config
 from service.tuning.events import Params
 from service.tuning.lightning_config import RUN_KEYS, accepted_arguments, import_class, merge, parser_of
-from service.tuning.signature_faults import Explanation, explain, locate, nearest, sections, without
+from service.tuning.signature_faults import Explanation, explain, importable, locate, nearest, sections, without
 from service.tuning.trial_testable import test_faults
 
 _OURS: Final = {
@@ -176,6 +176,9 @@ class SignatureCheck:
         names = self._names(reason) if reason.is_unknown_name else ()
         allowed = ", ".join(sorted(names)) or reason.allowed
         near = nearest(reason.key.split(".")[0], names) if reason.key else None
+        if not names and allowed is None:
+            allowed, found = importable(reason.reason)
+            near = near or found
         where = f" by {reason.owner}" if reason.owner and reason.is_unknown_name else ""
         return Fault(reason.reason + where, path, given=_short(given), allowed=allowed, nearest=near)
 

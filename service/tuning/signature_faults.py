@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,6 +19,9 @@ _KEY: Final = re.compile(r'Parser key "([^"]+)"')
 _REQUIRED: Final = re.compile(r"the following arguments are required: (.+)")
 _EXPECTED: Final = re.compile(r"Expected an? (?:typing\.)?(.+?)\. Got value: ")
 _ALTERNATIVE: Final = re.compile(r"^(?:Expected a <class '([\w.]+)'>)$")
+_NO_MODULE: Final = re.compile(r"No module named '([\w.]+)'")
+_NO_ATTRIBUTE: Final = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
+_LISTED: Final = 12
 _NOISE: Final = ("Subtypes:", "Given value", "Does not validate", "Errors:", "Parser key", "Problem with given")
 
 
@@ -78,6 +82,18 @@ def _readable(kind: str) -> str:
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """The name most like `name`, if any is like it at all."""
     return next(iter(difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)), None)
+
+
+def importable(reason: str) -> tuple[str | None, str | None]:
+    """What a class path may name instead where `reason` says that it names nothing, and the nearest such name."""
+    if _NO_MODULE.search(reason):
+        return "modules in the sweep file's folder (or that of `code.root`), and installed ones", None
+    match = _NO_ATTRIBUTE.search(reason)
+    module = sys.modules.get(match[1]) if match else None
+    if match is None or module is None:
+        return None, None
+    names = [name for name, value in vars(module).items() if isinstance(value, type) and value.__module__ == match[1]]
+    return ", ".join(sorted(names)[:_LISTED]) or None, nearest(match[2], names)
 
 
 def locate(config: Config, explanation: Explanation) -> str | None:

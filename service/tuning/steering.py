@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from service.tuning.conductor import Conductor
 from service.tuning.control import read_control
-from service.tuning.storage import FolderStorage
+from service.tuning.storage_place import Place, storage_at
 from service.tuning.sweep_folder import YIELD_FILE
 
 _YIELDS: Final = YIELD_FILE.format(trial="")
@@ -19,15 +18,15 @@ class Steering:
     """Obeys `control.json`; `extend` is told again and again how many trials there may be, `pause` why it has to."""
 
     def __init__(
-        self, folder: Path, conductor: Conductor, extend: Callable[[int], None], pause: Callable[[str], None]
+        self, place: Place, conductor: Conductor, extend: Callable[[int], None], pause: Callable[[str], None]
     ) -> None:
-        self._folder, self._storage = folder, FolderStorage(folder)
+        self._place, self._storage = place, storage_at(place)
         self._conductor, self._extend, self._pause = conductor, extend, pause
         self._marked: set[int] = set()  # trials whose workers are to save with their next report, and end
 
     def obey(self) -> None:
         """Do what is asked now. OSError where storage does not take it; the next call does."""
-        asked = read_control(self._folder)
+        asked = read_control(self._place)
         if asked is None:
             return
         self._conductor.limit = asked.max_concurrent_trials

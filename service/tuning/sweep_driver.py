@@ -1,4 +1,4 @@
-"""One sweep from its storage folder to its end, or to a pause: what the driver's process carries out."""
+"""One sweep from its storage to its end, or to a pause: what the driver's process carries out."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from service.tuning.progress import snapshot
 from service.tuning.rounds import rounds
 from service.tuning.signature_request import request_of
 from service.tuning.steering import Steering
-from service.tuning.storage import FolderStorage
+from service.tuning.storage_place import Place, storage_at
 from service.tuning.sweep_folder import DRAIN_FILE, FOLDERS, PROGRESS_FILE, WARM_UP, Job, read_job, write_job
 from service.tuning.taking_over import driver_started, take_over
 from service.tuning.tracker_process import TrackerProcess
@@ -46,21 +46,21 @@ OVER, FAILED, UNRUNNABLE, PAUSED, TAKEN = range(5)  # exit codes
 
 
 class Driver:
-    """One sweep from its storage folder to its end, or to a pause."""
+    """One sweep from its storage to its end, or to a pause."""
 
-    def __init__(self, folder: Path, home: Path, lease: Lease, ray_address: str | None = None) -> None:
-        self.folder, self.home, self.lease, self.ray_address = folder, home, lease, ray_address
-        self.storage = FolderStorage(folder)
-        asked = read_control(folder) or Control()
-        self.job: Job = self._widen(read_job(folder), asked.max_trials)
+    def __init__(self, place: Place, home: Path, lease: Lease, ray_address: str | None = None) -> None:
+        self.place, self.home, self.lease, self.ray_address = place, home, lease, ray_address
+        self.storage = storage_at(place)
+        asked = read_control(place) or Control()
+        self.job: Job = self._widen(read_job(place), asked.max_trials)
         self.spec = SweepSpec.from_dict(self.job.spec)
         self._tidy()
         clock = steady_clock()
         ledger = Ledger(self.storage, clock, lease.check)
-        self.parts: Parts = self._assemble(history_of(self.spec, take_over(ledger, folder, lease, self.job.spec)))
+        self.parts: Parts = self._assemble(history_of(self.spec, take_over(ledger, place, lease, self.job.spec)))
         self.conductor = Conductor(self.parts.decider, ledger, self.storage, self.parts.retention, clock)
         self.conductor.limit = asked.max_concurrent_trials
-        self.steering = Steering(folder, self.conductor, self.extend, self.pause)
+        self.steering = Steering(place, self.conductor, self.extend, self.pause)
         self.warnings = self.parts.decider.warnings
         self.watchdog = Watchdog(self.spec.failure.report_timeout_s, is_excused=self._storage_refuses)
         self.pause_reason: str | None = None
@@ -82,10 +82,9 @@ class Driver:
         """The first task of a worker: the first worker of a sweep that has not begun checks its signatures, too."""
         is_first = slot == 0 and not self.conductor.is_open
         checks = is_first and self.history.sequence == 0 and self.job.checks_signatures
-        root = None if self.job.code_root is None else Path(self.job.code_root)
         spec = self.spec
         request = request_of(
-            spec.fit, spec.parameters, max_epochs=spec.max_epochs, code_root=root, evaluation=spec.evaluation
+            spec.fit, spec.parameters, max_epochs=spec.max_epochs, code_root=None, evaluation=spec.evaluation
         )
         return {WARM_UP: request if checks else None, "is_first": is_first}
 
@@ -111,7 +110,7 @@ class Driver:
     def _learn(self, message: dict[str, Any]) -> None:
         """Heed what the first worker has found in the classes of the sweep."""
         self.job = replace(self.job, defaults=message["defaults"], untestable=message.get("untestable"))
-        patiently(lambda: write_job(self.folder, self.job), "writing the job")
+        patiently(lambda: write_job(self.place, self.job), "writing the job")
         points, warnings = first_points(self.spec, self.job.defaults)
         self.parts.decider.first_points = points
         self.parts.decider.tests = tests_winner(self.spec, self.job.untestable)
@@ -139,7 +138,7 @@ class Driver:
         patiently(lambda: self.storage.delete(DRAIN_FILE), "removing the drain mark")
 
     def _assemble(self, history: History) -> Parts:
-        parts = build(self.spec, history, self.job.defaults, read_past(self.folder, self.job.facts))
+        parts = build(self.spec, history, self.job.defaults, read_past(self.place, self.job.facts))
         parts.decider.tests = tests_winner(self.spec, self.job.untestable)
         return parts
 
@@ -147,7 +146,7 @@ class Driver:
         """`job` with room for so many trials, in its file before it counts; the same where it has that already."""
         wider = widened(job, max_trials)
         if wider is not job:
-            patiently(lambda: write_job(self.folder, wider), "writing the job")
+            patiently(lambda: write_job(self.place, wider), "writing the job")
         return wider
 
     def extend(self, max_trials: int) -> None:
@@ -210,7 +209,7 @@ class Driver:
         self.state = ending
         self.conductor.sweep_up()
         self._tidy()
-        with TrackerProcess(self.folder, self.home) as tracker:
+        with TrackerProcess(self.place, self.home) as tracker:
             tracker.finish(self.history.sequence, self._note_tracking)
         self.is_final = True
         self._say()
@@ -222,7 +221,7 @@ class Driver:
 
     def shared(self) -> dict[str, Any]:
         """What all attempts of the sweep share."""
-        return assigning.shared(self.spec, self.job, self.folder, self.parts.checkpoint_epochs)
+        return assigning.shared(self.spec, self.job, self.place, self.parts.checkpoint_epochs)
 
     def write_progress(self) -> None:
         """Leave a snapshot for whoever watches, unless the sweep is another driver's by now."""
@@ -256,7 +255,7 @@ class Driver:
         from service.tuning.ray_session import run_attempts  # ray takes seconds to import
 
         self.conductor.is_open = False
-        with TrackerProcess(self.folder, self.home) as tracker, self._progress(tracker):
+        with TrackerProcess(self.place, self.home) as tracker, self._progress(tracker):
             self._tracker = tracker
             self.conclude(run_attempts(self.conductor, self))
             log.info("Ray is gone")
@@ -301,7 +300,7 @@ class Driver:
             return PAUSED if error is None and not self.faults else UNRUNNABLE
         finished = self.conductor.finished
         self.pause_reason = None
-        self.warnings += leave_report(self.conductor, self.spec, self.folder, self.warnings)
+        self.warnings += leave_report(self.conductor, self.spec, self.place, self.warnings)
         if self.history.ended is None:
             self.conductor.end(None)
         self.conductor.sweep_up()
@@ -333,7 +332,9 @@ class Driver:
             self._obey()
 
         self._say()
-        thread = threading.Thread(target=rounds, args=(once, over, PROGRESS_PERIOD_S), name="progress", daemon=True)
+        thread = threading.Thread(
+            target=rounds, args=(once, over, max(PROGRESS_PERIOD_S, self.storage.pace_s)), name="progress", daemon=True
+        )
         thread.start()
         try:
             yield

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 from service.errors import SweepNotFoundError
 from service.tuning.confined import read_in
-from service.tuning.storage import FolderStorage
+from service.tuning.storage_place import Place, storage_at
 
 JOB_FILE: Final = "sweep.json"
 PROGRESS_FILE: Final = "progress.json"
@@ -17,6 +16,9 @@ PAST_FILE: Final = "past.json"  # what earlier sweeps showed, where this one lea
 DRAIN_FILE: Final = "drain"  # while it exists, workers save a checkpoint with their next report
 YIELD_FILE: Final = "drain-{trial}"  # the same for the worker of one trial
 CONTROL_FILE: Final = "control.json"  # what is asked of the driver while it runs
+TRIAL_CONFIG: Final = "configs/trial-{trial}.yaml"  # resolved, as its worker left it
+TRIAL_LOG: Final = "logs/trial-{trial}.log"
+DRIVER_LOG: Final = "logs/driver.log"
 FOLDERS: Final = ("ledger", "lease", "configs", "logs", "report")  # beside `checkpoints`, which has one for each trial
 WARM_UP: Final = "warm_up"  # key of a worker's first task; its value is a signature request or None
 DEFAULT_RUNNER: Final = "service.tuning.trial:run_attempt"
@@ -28,7 +30,7 @@ class Job:
 
     sweep_id: str
     spec: dict[str, Any]
-    code_root: str | None = None
+    code_root: str | None = None  # the folder with the user's code, or the URL of its package
     defaults: dict[str, Any] = field(default_factory=dict)  # the values without a sweep, class defaults too
     facts: dict[str, str] = field(default_factory=dict)
     untestable: str | None = None  # why no trial can be tested on held-out data; None: nobody has looked
@@ -37,18 +39,18 @@ class Job:
     runner: str = DEFAULT_RUNNER  # "module:function" that trains one attempt
 
 
-def write_job(folder: Path, job: Job) -> None:
+def write_job(place: Place, job: Job) -> None:
     """Put `job` into its sweep's folder, which is there: making it would hide what a mount holds."""
-    FolderStorage(folder).replace(JOB_FILE, json.dumps(asdict(job), indent=1).encode())
+    storage_at(place).replace(JOB_FILE, json.dumps(asdict(job), indent=1).encode())
 
 
-def read_job(folder: Path) -> Job:
-    """The job of the sweep stored in `folder`; SweepNotFoundError if there is none that can be read."""
+def read_job(place: Place) -> Job:
+    """The job of the sweep stored in `place`; SweepNotFoundError if there is none that can be read."""
     try:
-        return Job(**json.loads(read_in(folder, JOB_FILE)))
+        return Job(**json.loads(read_in(place, JOB_FILE)))
     except FileNotFoundError:
-        msg = f"{folder} holds no sweep; `tuneyard list` shows those that exist"
+        msg = f"{place} holds no sweep; `tuneyard list` shows those that exist"
         raise SweepNotFoundError(msg) from None
     except (ValueError, TypeError):
-        msg = f"{folder / JOB_FILE} is damaged, or another version wrote it: restore it from a backup"
+        msg = f"{place}/{JOB_FILE} is damaged, or another version wrote it: restore it from a backup"
         raise SweepNotFoundError(msg) from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from service.errors import LedgerDamagedError, SweepRunningError
@@ -14,6 +13,7 @@ from service.tuning.extension import extension
 from service.tuning.lease import Lease
 from service.tuning.ledger import Ledger
 from service.tuning.patience import patiently
+from service.tuning.storage_place import Place
 from service.tuning.tracking_cursor import read_cursor
 
 
@@ -22,7 +22,7 @@ def driver_started(lease: Lease) -> DriverStarted:
     return DriverStarted(lease.epoch, socket.gethostname(), os.getpid())
 
 
-def take_over(ledger: Ledger, folder: Path, lease: Lease, spec: Mapping[str, Any]) -> list[Record]:
+def take_over(ledger: Ledger, place: Place, lease: Lease, spec: Mapping[str, Any]) -> list[Record]:
     """The records of the sweep so far, closed by this driver's own first one: whoever came before can add no more.
 
     Where `spec` allows more trials than they do, that goes on record, too. Nothing is added to a sweep that is over.
@@ -30,7 +30,7 @@ def take_over(ledger: Ledger, folder: Path, lease: Lease, spec: Mapping[str, Any
     """
     while True:
         records = ledger.open()
-        seen = read_cursor(folder).seen
+        seen = read_cursor(place).seen
         if seen > len(records):
             msg = f"MLflow has heard of {seen} records, but only {len(records)} can be read; the others are lost. "
             raise LedgerDamagedError(msg + "The sweep does not go on: restore the ledger folder from a backup")

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
 
+from service.tuning.storage_place import Place, storage_at, work_folder
 from service.tuning.tracking_cursor import only_tracker, read_cursor, scratch_of
 
 POLL_S: Final = 0.1
@@ -22,8 +23,9 @@ FINISH_TIMEOUT_S: Final = 90.0  # the tracker gives up by itself after its grace
 class TrackerProcess:
     """Starts the tracker on entering; on leaving it is gone, whatever happened."""
 
-    def __init__(self, folder: Path, home: Path) -> None:
-        self._folder, self._home = folder, home
+    def __init__(self, place: Place, home: Path) -> None:
+        self._place, self._home = place, home
+        self._poll_s = max(POLL_S, storage_at(place).pace_s / 5)
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
 
@@ -40,9 +42,9 @@ class TrackerProcess:
 
     def _start(self) -> None:
         self._started_at = time.monotonic()
-        log_path = self._folder / "logs" / "tracker.out"
+        log_path = work_folder(self._place) / "logs" / "tracker.out"
         with log_path.open("ab") as log:
-            command = [sys.executable, "-P", "-m", "service.tuning.tracking", str(self._folder)]
+            command = [sys.executable, "-P", "-m", "service.tuning.tracking", str(self._place)]
             command += ["--home", str(self._home), "--parent-pid", str(os.getpid())]
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
@@ -51,13 +53,13 @@ class TrackerProcess:
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
-        with contextlib.suppress(OSError), only_tracker(self._folder, lambda: False) as is_free:
+        with contextlib.suppress(OSError), only_tracker(self._place, lambda: False) as is_free:
             if is_free:
-                shutil.rmtree(scratch_of(self._folder), ignore_errors=True)  # of one that was killed
+                shutil.rmtree(scratch_of(self._place), ignore_errors=True)  # of one that was killed
 
     def lag(self, sequence: int) -> int:
         """How many records of the first `sequence` have not reached MLflow yet."""
-        return max(0, sequence - read_cursor(self._folder).sequence)
+        return max(0, sequence - read_cursor(self._place).sequence)
 
     def finish(self, sequence: int, note: Callable[[bool], None]) -> None:
         """Wait until the tracker has delivered the first `sequence` records, or has given up; `note` hears which."""
@@ -65,9 +67,9 @@ class TrackerProcess:
             return
         deadline = time.monotonic() + FINISH_TIMEOUT_S
         while self._process.poll() is None and not self._has_all(sequence) and time.monotonic() < deadline:
-            time.sleep(POLL_S)
+            time.sleep(self._poll_s)
         note(self._has_all(sequence))
 
     def _has_all(self, sequence: int) -> bool:
-        cursor = read_cursor(self._folder)
+        cursor = read_cursor(self._place)
         return cursor.is_delivered and cursor.sequence >= sequence

@@ -1,6 +1,6 @@
 """The tracker: a process beside the driver that follows the ledger and keeps MLflow the same, whatever MLflow does.
 
-`python -m service.tuning.tracking FOLDER --home HOME [--parent-pid N] [--grace-s S]` ends with 0 when everything is in
+`python -m service.tuning.tracking STORAGE --home HOME [--parent-pid N] [--grace-s S]` ends with 0 when everything is in
 MLflow, and with 3 when something is still owed; `tuneyard sync` and the next driver begin where it stopped.
 """
 
@@ -26,7 +26,7 @@ from typing import Final
 from service.errors import TrackingError
 from service.tuning.events import Record
 from service.tuning.ledger import LedgerTail
-from service.tuning.storage import FolderStorage
+from service.tuning.storage_place import Place, place_of, storage_at, work_folder
 from service.tuning.tracking_cursor import Cursor, only_tracker, read_cursor, scratch_of, write_cursor
 from service.tuning.tracking_delivery import Carrier, LostRunsError
 from service.tuning.tracking_outbox import Outbox
@@ -71,19 +71,20 @@ class Tracker:
 
     def __init__(
         self,
-        folder: Path,
+        place: Place,
         home: Path,
         *,
         parent_pid: int | None = None,
         grace_s: float = GRACE_S,
         world: World | None = None,
     ) -> None:
-        self._folder, self._home, self._parent_pid, self._grace_s = folder, home, parent_pid, grace_s
+        self._place, self._home, self._parent_pid, self._grace_s = place, home, parent_pid, grace_s
         self._world = world or World()
         self._is_alive = self._world.is_driver_alive or _watch(parent_pid)
-        self._tail, self._backlog = LedgerTail(folder), deque[Record]()
+        self._tail, self._backlog = LedgerTail(place), deque[Record]()
+        self._rest_s = max(FLUSH_S, storage_at(place).pace_s)
         self._outbox = Outbox()
-        self._start = read_cursor(folder)
+        self._start = read_cursor(place)
         self._carrier: Carrier | None = None
         self._uri = ""
         self._error: str | None = None
@@ -158,7 +159,7 @@ class Tracker:
     def _attempt(self, *, is_last: bool) -> float:
         """One flush; the seconds to wait before the next."""
         if self._outbox.subject is None:
-            return FLUSH_S
+            return self._rest_s
         try:
             self._connect().flush(is_last=is_last)
             if is_last:
@@ -175,7 +176,7 @@ class Tracker:
         if self._failures:
             log.info("MLflow answers again")
         self._failures, self._error = 0, None
-        return FLUSH_S
+        return self._rest_s
 
     def _backoff(self) -> float:
         """The next wait: doubled with each failure in a row, short again once MLflow has answered anything."""
@@ -186,7 +187,7 @@ class Tracker:
         return min(_LONGEST_WAIT_S, wait) * random.uniform(0.8, 1.2)  # noqa: S311  # jitter, no secret
 
     def _start_over(self) -> None:
-        self._tail, self._outbox, self._start, self._carrier = LedgerTail(self._folder), Outbox(), Cursor(), None
+        self._tail, self._outbox, self._start, self._carrier = LedgerTail(self._place), Outbox(), Cursor(), None
         self._backlog.clear()
 
     def _connect(self) -> Carrier:
@@ -198,7 +199,7 @@ class Tracker:
             if self._written is None:
                 msg = "tracking.json cannot be written yet"
                 raise UnavailableError(msg)
-            self._carrier = Carrier(store, self._outbox, self._folder, self._start, self._world.clock)
+            self._carrier = Carrier(store, self._outbox, self._place, self._start, self._world.clock)
         return self._carrier
 
     def _save(self) -> None:
@@ -220,7 +221,7 @@ class Tracker:
         if outbox.subject is None or cursor == self._written:
             return
         try:
-            write_cursor(self._folder, cursor)
+            write_cursor(self._place, cursor)
             self._written = cursor
         except OSError as error:
             log.warning("tracking.json cannot be written: %s", error)
@@ -242,20 +243,20 @@ def _watch(parent_pid: int | None) -> Callable[[], bool]:
 
 
 @contextlib.contextmanager
-def _scratch(folder: Path) -> Iterator[None]:
+def _scratch(place: Place) -> Iterator[None]:
     """Have all temporary files, MLflow's too, in a place where the next tracker finds those of one that was killed."""
-    place = scratch_of(folder)
-    shutil.rmtree(place, ignore_errors=True)
+    folder = scratch_of(place)
+    shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(OSError):  # a full disk; then they go where they always go
-        place.mkdir()
-        tempfile.tempdir = str(place)
+        folder.mkdir()
+        tempfile.tempdir = str(folder)
     try:
         yield
     finally:
         tempfile.tempdir = None
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):
-            FolderStorage(folder).tidy("")  # half a cursor, of a tracker that was killed
+            storage_at(place).tidy("")  # half a cursor, of a tracker that was killed
 
 
 def _log_to(folder: Path) -> None:
@@ -268,9 +269,9 @@ def _log_to(folder: Path) -> None:
         logging.getLogger(noisy).setLevel(logging.ERROR)
 
 
-def track(folder: Path, home: Path, *, parent_pid: int | None = None, grace_s: float = GRACE_S) -> int:
-    """Bring MLflow up to the ledger in `folder`, and follow it while process `parent_pid` lives; the exit code."""
-    tracker = Tracker(folder, home, parent_pid=parent_pid, grace_s=grace_s)
+def track(place: Place, home: Path, *, parent_pid: int | None = None, grace_s: float = GRACE_S) -> int:
+    """Bring MLflow up to the ledger in `place`, and follow it while process `parent_pid` lives; the exit code."""
+    tracker = Tracker(place, home, parent_pid=parent_pid, grace_s=grace_s)
     give_up = time.monotonic() + grace_s
 
     def keep_waiting() -> bool:
@@ -281,9 +282,9 @@ def track(folder: Path, home: Path, *, parent_pid: int | None = None, grace_s: f
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the driver decides what ends
-    with only_tracker(folder, keep_waiting) as is_held:
+    with only_tracker(place, keep_waiting) as is_held:
         if is_held:
-            with _scratch(folder):
+            with _scratch(place):
                 code = tracker.run()
         else:
             code = UNDELIVERED
@@ -298,13 +299,13 @@ def track(folder: Path, home: Path, *, parent_pid: int | None = None, grace_s: f
 def main(arguments: list[str] | None = None) -> int:
     """The process's entry."""
     parser = argparse.ArgumentParser(prog="python -m service.tuning.tracking", description=__doc__)
-    parser.add_argument("folder", type=Path, help="the sweep's storage folder")
+    parser.add_argument("storage", type=place_of, help="the sweep's storage: a folder, or a URL")
     parser.add_argument("--home", type=Path, required=True, help="the data folder with the embedded store")
     parser.add_argument("--parent-pid", type=int, help="follow the ledger while this process lives")
     parser.add_argument("--grace-s", type=float, default=GRACE_S, help="how long to go on once the sweep is over")
     given = parser.parse_args(arguments)
-    _log_to(given.folder)
-    return track(given.folder, given.home, parent_pid=given.parent_pid, grace_s=given.grace_s)
+    _log_to(work_folder(given.storage))
+    return track(given.storage, given.home, parent_pid=given.parent_pid, grace_s=given.grace_s)
 
 
 if __name__ == "__main__":

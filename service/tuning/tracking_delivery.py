@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from service.errors import TrackingError
+from service.tuning.storage_place import Place, storage_at
 from service.tuning.tracking_cursor import Cursor
 from service.tuning.tracking_outbox import Outbox
 from service.tuning.tracking_points import Delivery
@@ -36,12 +39,12 @@ class Carrier:
         self,
         store: MlflowStore,
         outbox: Outbox,
-        folder: Path,
+        place: Place,
         start: Cursor,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
-        self.store, self._outbox, self._folder = store, outbox, folder
+        self.store, self._outbox, self._files = store, outbox, storage_at(place)
         self._has_delivered = start.sequence > 0
         self.refused = 0  # pieces that MLflow will never take
         self._runs: dict[RunKey, Run] = {}
@@ -196,11 +199,25 @@ class Carrier:
             self.store.write(run, text, place)
             del delivery.texts[place]
         for path, place in list(delivery.files.items()):
-            if (self._folder / path).is_file():
-                self.store.upload(run, self._folder / path, place)
-            else:
-                log.debug("%s: %s is not there (any more)", _name(key), path)
+            with self._local(path) as file:
+                if file is None:
+                    log.debug("%s: %s is not there (any more)", _name(key), path)
+                else:
+                    self.store.upload(run, file, place)
             del delivery.files[path]
+
+    @contextmanager
+    def _local(self, path: str) -> Iterator[Path | None]:
+        """A file of the sweep, where it can be read on this machine; None where it is not there (any more)."""
+        with tempfile.TemporaryDirectory() as scratch:
+            try:
+                file = self._files.fetch(path, Path(scratch))
+            except FileNotFoundError:
+                file = None
+            except OSError as error:
+                msg = f"{path} cannot be read: {error}"
+                raise UnavailableError(msg) from error
+            yield file if file is not None and file.is_file() else None
 
     def _keep_one(self, key: RunKey, runs: list[Run]) -> Run:
         """The run that holds most; the others came from a request whose reply was lost, and go."""
@@ -221,13 +238,12 @@ class Carrier:
             return
         trial = best[0]
         name, _, alias = target.partition("@")
-        kept = self._outbox.checkpoints.get(trial)
-        chosen = None if kept is None else self._folder / kept
-        if chosen is None or not chosen.is_file():
-            log.warning("trial %s has no checkpoint to register as %s", trial, target)
-            return
-        run, place = self._runs[key], f"checkpoints/{chosen.name}"
-        self.store.upload(run, chosen, place)
+        with self._local(self._outbox.checkpoints.get(trial, "")) as chosen:
+            if chosen is None:
+                log.warning("trial %s has no checkpoint to register as %s", trial, target)
+                return
+            run, place = self._runs[key], f"checkpoints/{chosen.name}"
+            self.store.upload(run, chosen, place)
         tags = self._outbox.identity(key) | {"tuneyard.epoch": str(_epoch_of(chosen))}
         self._forgiving(
             lambda: log.info(

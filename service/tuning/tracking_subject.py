@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.plugins import find
+from service.spec.budget import spec_with
 from service.spec.objective import Objectives
 from service.spec.sweep_spec import SweepSpec
 from service.tuning.events import SweepStarted
-from service.tuning.extension import spec_with
 from service.tuning.tracking_names import clean_key, param_text, tag_text
 
 _COMMIT = "git_commit"

@@ -26,7 +26,8 @@ from service.tuning.assignment import Assignment, Report
 from service.tuning.lightning_config import Fit, build, merge, save_config
 from service.tuning.patience import patiently
 from service.tuning.reporting import ReportCallback
-from service.tuning.storage import prepared
+from service.tuning.storage_place import open_storage, place_of
+from service.tuning.sweep_folder import TRIAL_CONFIG, TRIAL_LOG
 from service.tuning.trial_checkpoint import verified_path
 from service.tuning.trial_held_out import run_test
 from service.tuning.trial_log import captured_output
@@ -54,9 +55,9 @@ def run_attempt(assignment: Assignment, report: Callable[[Report], bool]) -> Non
 
 def _attempt(assignment: Assignment, report: Callable[[Report], bool]) -> None:
     title = f"trial {assignment.trial}, {'held-out test' if assignment.is_test else f'attempt {assignment.attempt}'}"
-    name = f"logs/trial-{assignment.trial}.log"
-    log_path = Path(patiently(lambda: prepared(assignment.storage, name), "making the log"))
+    name = TRIAL_LOG.format(trial=assignment.trial)
     with (
+        open_storage(assignment.storage).growing(name) as log_path,
         captured_output(log_path, title) as log,
         tempfile.TemporaryDirectory(prefix="tuneyard-") as scratch,
     ):
@@ -91,7 +92,7 @@ def _own_garbage() -> Iterator[None]:
 def _train(assignment: Assignment, callback: ReportCallback, scratch: Path) -> None:
     start = assignment.start
     given = assignment.fit.get("ckpt_path")
-    path = given if start is None else str(verified_path(Path(assignment.storage), start))
+    path = given if start is None else str(verified_path(place_of(assignment.storage), start, scratch))
     config = merge(assignment.fit, assignment.params)
     fit = build(config, seed=assignment.seed, max_epochs=assignment.max_epochs, scratch=scratch)
     _save_config(assignment, fit)
@@ -104,8 +105,9 @@ def _train(assignment: Assignment, callback: ReportCallback, scratch: Path) -> N
 
 def _save_config(assignment: Assignment, fit: Fit) -> None:
     """Leave the resolved config in the sweep's storage, as soon as that takes it."""
-    name = f"configs/trial-{assignment.trial}.yaml"
-    patiently(lambda: save_config(fit.config, Path(prepared(assignment.storage, name))), "saving the config")
+    name = TRIAL_CONFIG.format(trial=assignment.trial)
+    storage = open_storage(assignment.storage)
+    patiently(lambda: storage.leave(name, lambda path: save_config(fit.config, path)), "saving the config")
 
 
 _KNOWN_WARNINGS: Final = (

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 from service.errors import CheckpointError
 from service.tuning.assignment import Assignment
 from service.tuning.events import Checkpoint
 from service.tuning.patience import patiently
-from service.tuning.storage import TROUBLE, prepared, sync_folder
-
-_BLOCK: Final = 1 << 20
+from service.tuning.storage import TROUBLE, digested
+from service.tuning.storage_place import Place, open_storage, storage_at
 
 
 def checkpoint_path(trial: int, attempt: int, epoch: int) -> str:
@@ -32,21 +28,8 @@ def write_checkpoint(assignment: Assignment, epoch: int, save: Callable[[str], N
 
 def _write(assignment: Assignment, epoch: int, save: Callable[[str], None]) -> Checkpoint:
     relative = checkpoint_path(assignment.trial, assignment.attempt, epoch)
-    target = Path(prepared(assignment.storage, relative))
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        _save(save, temporary)
-        with temporary.open("rb+") as file:
-            digest = hashlib.blake2b(digest_size=16)
-            while block := file.read(_BLOCK):
-                digest.update(block)
-            os.fsync(file.fileno())
-            size = file.tell()
-        temporary.replace(target)
-        sync_folder(str(target.parent))
-    finally:
-        temporary.unlink(missing_ok=True)
-    return Checkpoint(relative, epoch, size, digest.hexdigest())
+    written = open_storage(assignment.storage).write_file(relative, lambda path: _save(save, path))
+    return Checkpoint(relative, epoch, written.size_bytes, written.digest)
 
 
 def _save(save: Callable[[str], None], path: Path) -> None:
@@ -60,29 +43,23 @@ def _save(save: Callable[[str], None], path: Path) -> None:
         raise RuntimeError(msg) from error
 
 
-def verified_path(storage: Path, checkpoint: Checkpoint) -> Path:
-    """The file of `checkpoint`; CheckpointError names it where it is missing or not what was written.
+def verified_path(place: Place, checkpoint: Checkpoint, scratch: Path = Path()) -> Path:
+    """The file of `checkpoint`, or a copy of it in `scratch` where the storage is no folder.
 
-    Storage that cannot be read at all is waited for: its checkpoints are not lost.
+    CheckpointError names it where it is missing or not what was written. Storage that cannot be read at all is waited
+    for: its checkpoints are not lost.
     """
-    path = storage / checkpoint.path
+    name, storage = f"{place}/{checkpoint.path}", storage_at(place)
     try:
-        found = patiently(lambda: _digest_of(path), f"reading {path}")
+        path = patiently(lambda: storage.fetch(checkpoint.path, scratch), f"reading {name}")
+        found = patiently(lambda: digested(path).digest, f"reading {name}")
     except FileNotFoundError as error:
-        msg = f"the checkpoint {path} cannot be read: {error.strerror or error}; start from an earlier one"
+        msg = f"the checkpoint {name} cannot be read: {error.strerror or error}; start from an earlier one"
         raise CheckpointError(msg) from error
     if found != checkpoint.digest:
         msg = (
-            f"the checkpoint {path} is damaged: its digest is {found}, {checkpoint.digest} was written; "
+            f"the checkpoint {name} is damaged: its digest is {found}, {checkpoint.digest} was written; "
             "start from an earlier one"
         )
         raise CheckpointError(msg)
     return path
-
-
-def _digest_of(path: Path) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

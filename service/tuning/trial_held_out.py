@@ -10,6 +10,7 @@ from service.errors import TrialError
 from service.tuning.assignment import Assignment, Report
 from service.tuning.lightning_config import build, merge
 from service.tuning.reporting import number_of
+from service.tuning.storage_place import place_of
 from service.tuning.trial_checkpoint import verified_path
 from service.tuning.trial_testable import untestable
 
@@ -25,7 +26,7 @@ def run_test(assignment: Assignment, report: Callable[[Report], bool], scratch: 
     start = assignment.start
     if reason or start is None:
         raise TrialError(reason or "there are no weights to test")
-    path = verified_path(Path(assignment.storage), start)
+    path = verified_path(place_of(assignment.storage), start, scratch)
     fit = build(config, seed=assignment.seed, max_epochs=assignment.max_epochs, scratch=scratch)
     began_at = time.perf_counter()
     logged = fit.trainer.test(fit.model, fit.data, ckpt_path=str(path), weights_only=False, verbose=False)

@@ -109,8 +109,8 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
             self._warming.add(trial_id)
             return self._give(trial_id, slot, self._owner.warm_up(slot))
         warm = [slot for slot in self._free if slot not in self._cold]
-        if not warm:
-            return None
+        if not warm:  # nor will there be, where the sweep is to end before its first worker was asked for
+            return FINISHED if self._conductor.is_draining and not self._slots else None
         started = self._conductor.start()
         if started is None:
             done = self._conductor.finished is not None or (self._conductor.is_draining and not self._slots)

@@ -21,7 +21,9 @@ from ray import get_runtime_context, tune
 
 from service.errors import CheckpointError, Fault, TrialError
 from service.tuning.assignment import Assignment, Report
+from service.tuning.code_cache import local_code
 from service.tuning.events import Params
+from service.tuning.leaving import unsaved
 from service.tuning.sweep_folder import DEFAULT_RUNNER, WARM_UP
 
 FIT_END_TIMEOUT_S: Final = 60.0  # a fit that does not end this long after its last report has hung: leave the process
@@ -66,7 +68,8 @@ class AttemptTrainable(tune.Trainable):  # type: ignore[misc]  # ray ships no ty
         task = json.loads(config["assignment"])
         if WARM_UP in task:
             return _WarmUp(task, self.runner, self.static["code_root"])
-        assignment = Assignment.from_dict({**self.static, **task})
+        code = {"code_root": local_code(self.static["code_root"])}
+        assignment = Assignment.from_dict({**self.static, **task, **code})
         return _Fit(assignment, self.runner)
 
 
@@ -98,7 +101,7 @@ class _WarmUp:
         """The faults and defaults of the signature check, and why nothing can be tested; None where nobody asks."""
         from service.tuning.trial import put_first_on_path
 
-        put_first_on_path(self._code_root)
+        put_first_on_path(local_code(self._code_root))
         if self._request is None:
             return [], {}, None
         from service.tuning.signature_check import check
@@ -148,7 +151,8 @@ class _Fit:
 
     def _run(self) -> None:
         try:
-            _load(self._runner)(self._assignment, self._report)
+            with unsaved():
+                _load(self._runner)(self._assignment, self._report)
         except BaseException as error:  # noqa: BLE001  # user code may raise anything, SystemExit too: it is the trial's failure
             kind, cause = _describe(error)
             self._messages.put({"kind": "failed", **self._who(), "cause": cause, "failure": kind})

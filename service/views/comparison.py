@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 By = Literal["trials", "time"]
 _WIDTH, _HEIGHT = 64, 16  # characters
+_WIDE: Final = 20.0  # times the least value, from which on the scale is logarithmic
 _MARKS: Final = "●▲■◆○△□◇"
 _COLOURS: Final = ("#2563eb", "#d97706", "#059669", "#dc2626", "#7c3aed", "#0891b2", "#be185d", "#4d7c0f")
 _AXES: Final = {"trials": "trials ended", "time": "seconds since the first trial began"}
@@ -78,15 +80,15 @@ def plot(found: Sequence[dict[str, Any]], by: By) -> Text | None:
     curves = _curves(found, by)
     if not curves:
         return None
-    right, low, high = _extent(curves)
+    right, scale = _extent(curves)
     cells: dict[tuple[int, int], int] = {}
     for i, points in curves.items():
         for column in range(_WIDTH):
             value = _value_at(points, right * (column + 0.5) / _WIDTH)
             if value is not None:
-                cells[column, round((high - value) / (high - low) * (_HEIGHT - 1))] = i
-    metric, label = found[0]["metric"], [number(high), number(low)]
-    text, margin = Text(f"best {metric['name']} so far ({metric['goal']})\n", style="bold"), max(map(len, label))
+                cells[column, round(scale.share_below_top(value) * (_HEIGHT - 1))] = i
+    label = [number(scale.high), number(scale.low)]
+    text, margin = Text(f"{_heading(found, scale)}\n", style="bold"), max(map(len, label))
     for row in range(_HEIGHT):
         edge = label[0] if row == 0 else label[1] if row == _HEIGHT - 1 else ""
         text.append(f"{edge:>{margin}} │", style="dim")
@@ -121,11 +123,11 @@ def _picture(found: Sequence[dict[str, Any]], by: By) -> str:
     curves = _curves(found, by)
     if not curves:
         return "<p>no values yet</p>"
-    right, low, high = _extent(curves)
+    right, scale = _extent(curves)
     left, width, height = 70, 760, 340
 
     def at(x: float, value: float) -> str:
-        return f"{left + x / right * (width - left - 10):.1f},{20 + (high - value) / (high - low) * (height - 60):.1f}"
+        return f"{left + x / right * (width - left - 10):.1f},{20 + scale.share_below_top(value) * (height - 60):.1f}"
 
     lines = []
     for i, points in curves.items():
@@ -135,11 +137,10 @@ def _picture(found: Sequence[dict[str, Any]], by: By) -> str:
         colour = _COLOURS[i % len(_COLOURS)]
         path = " ".join(steps)
         lines.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-    metric = found[0]["metric"]
     words = [
-        (left, 14, f"best {metric['name']} so far ({metric['goal']})"),
-        (5, 26, number(high)),
-        (5, height - 36, number(low)),
+        (left, 14, _heading(found, scale)),
+        (5, 26, number(scale.high)),
+        (5, height - 36, number(scale.low)),
         (left, height - 16, f"0 to {number(float(right))} {_AXES[by]}"),
     ]
     lines += [f'<text x="{x}" y="{y}" font-size="12">{html.escape(said)}</text>' for x, y, said in words]
@@ -169,13 +170,37 @@ def _end(entry: dict[str, Any], by: By, points: list[tuple[float, float]]) -> fl
     return max(points[-1][0], over if by == "trials" else entry["elapsed_s"] or 0.0)
 
 
-def _extent(curves: dict[int, list[tuple[float, float]]]) -> tuple[float, float, float]:
-    """(the largest x, the least and the largest value), never of no width."""
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """Where values stand between the least and the largest."""
+
+    low: float
+    high: float
+
+    @property
+    def is_logarithmic(self) -> bool:
+        """A loss that falls by orders of magnitude shows nothing but its first fall otherwise."""
+        return self.low > 0 and self.high / self.low > _WIDE
+
+    def share_below_top(self, value: float) -> float:
+        """0 for the largest value, 1 for the least."""
+        if self.is_logarithmic:
+            return math.log(self.high / value) / math.log(self.high / self.low)
+        return (self.high - value) / (self.high - self.low)
+
+
+def _heading(found: Sequence[dict[str, Any]], scale: _Scale) -> str:
+    metric, how = found[0]["metric"], ", logarithmic" if scale.is_logarithmic else ""
+    return f"best {metric['name']} so far ({metric['goal']}{how})"
+
+
+def _extent(curves: dict[int, list[tuple[float, float]]]) -> tuple[float, _Scale]:
+    """The largest x, and the values' scale; neither of no width."""
     xs = [x for points in curves.values() for x, _ in points]
     values = [value for points in curves.values() for _, value in points]
     low, high = min(values), max(values)
     margin = 0.0 if high > low else abs(high) * 0.05 or 1.0
-    return max(*xs, 1e-9), low - margin, high + margin
+    return max(*xs, 1e-9), _Scale(low - margin, high + margin)
 
 
 def _value_at(points: list[tuple[float, float]], x: float) -> float | None:

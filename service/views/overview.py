@@ -65,11 +65,11 @@ def details(home: Path, sweep: Sweep, *, with_insight: bool = False) -> dict[str
     from service.tuning.ledger import read_ledger
     from service.tuning.report_held_out import held_out_of
     from service.tuning.report_race import race_of
-    from service.tuning.sweep_folder import read_job
+    from service.tuning.sweep_folder import DRIVER_LOG, read_job
 
     spec = SweepSpec.from_dict(sweep.spec())
     history = History.of(spec.objectives, read_ledger(sweep.folder))
-    names = {"report": "report/report.html", "best_config": "report/best.yaml", "log": "logs/driver.log"}
+    names = {"report": "report/report.html", "best_config": "report/best.yaml", "log": DRIVER_LOG}
     taught = {"insight": insight_of(history, spec)} if with_insight else {}
     return {
         "sweep_id": sweep.id,

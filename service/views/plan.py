@@ -27,6 +27,7 @@ def plan_lines(plan: Plan) -> list[str]:
         lines.append(f"time         about {duration(plan.expected_wall_clock_s)}")
     if plan.checkpoints_most is not None:
         lines.append(f"checkpoints  at most {plan.checkpoints_most:,} on disk at a time")
+    lines += [f"nodes        {text}" for text in plan.nodes]
     return lines + [f"note         {note}" for note in plan.notes]
 
 
@@ -35,6 +36,12 @@ def _count(value: int | None) -> str:
 
 
 def _hours(kind: str, worst: float | None, expected: float | None) -> list[str]:
-    if not worst or expected is None:
+    if not worst:
         return []
-    return [f"{kind} hours    at most {worst:,.2f}, expected {expected:,.2f}"]
+    likely = "" if expected is None else f", expected {_amount(expected)}"
+    return [f"{kind} hours    at most {_amount(worst)}{likely}"]
+
+
+def _amount(hours: float) -> str:
+    """Two digits after the point, but never a zero for what is not nothing."""
+    return "less than 0.01" if 0 < hours < 0.01 else f"{hours:,.2f}"  # noqa: PLR2004  # what two digits can say

@@ -1,6 +1,6 @@
 """Reads sweeps' ledgers in a process of its own: that takes numpy, time and memory, and none of it the service's.
 
-`python -m service.views.reader HOME` answers one JSON request a line, in their order, until its input ends. It keeps
+`python -m service.views.reader ROOT` answers one JSON request a line, in their order, until its input ends. It keeps
 the histories it has read and goes on from where it stood. Nothing of a user's code is imported here.
 """
 
@@ -12,19 +12,19 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 from service.errors import SweepNotFoundError, TuneyardError
 from service.spec.sweep_spec import SweepSpec
 from service.sweeps.folders import Sweep, sweeps_folder
-from service.tuning.confined import ConfinedStorage
+from service.tuning.confined import confined
 from service.tuning.history import History
 from service.tuning.knowledge import ABOUT_FACT
 from service.tuning.ledger import LedgerTail, read_ledger
 from service.tuning.outcome import report_files
 from service.tuning.report_held_out import held_out_of
 from service.tuning.report_race import race_of
+from service.tuning.storage_place import Place, place_of
 from service.tuning.sweep_folder import read_job
 from service.views.overview import insight_of, trial_rows
 
@@ -44,10 +44,10 @@ class _Open:
 
 
 class Reader:
-    """Answers about the sweeps of a data folder."""
+    """Answers about the sweeps under a data folder or a location."""
 
-    def __init__(self, home: Path) -> None:
-        self._home = home
+    def __init__(self, root: Place) -> None:
+        self._root = root
         self._open: OrderedDict[str, _Open] = OrderedDict()
 
     def answer(self, request: Mapping[str, Any]) -> Any:  # noqa: ANN401  # any JSON value
@@ -76,8 +76,8 @@ class Reader:
         """A file of the report, as far as the ledger tells; nothing is written to the folder, which is the job's."""
         found = self._read(request["sweep_id"])
         if found.reported != found.history.sequence:
-            folder = self._folder(request["sweep_id"])
-            found.report = report_files(folder, found.spec, read_ledger(folder, ConfinedStorage(folder)))
+            place = self._place(request["sweep_id"])
+            found.report = report_files(place, found.spec, read_ledger(place, confined(place)))
             found.reported = found.history.sequence
         return found.report.get(request["name"])
 
@@ -94,20 +94,20 @@ class Reader:
             "trials": {str(status): count for status, count in found.history.counts.items()},
         }
 
-    def _folder(self, sweep_id: str) -> Path:
-        return sweeps_folder(self._home) / sweep_id
+    def _place(self, sweep_id: str) -> Place:
+        return sweeps_folder(self._root) / sweep_id
 
     def _read(self, sweep_id: str) -> _Open:
         """The sweep's history up to now."""
-        folder = self._folder(sweep_id)
+        place = self._place(sweep_id)
         found = self._open.pop(sweep_id, None)
-        if found is None or not Sweep(folder).path("ledger").exists():
-            job = read_job(folder)
+        if found is None or not Sweep(place).has_record():
+            job = read_job(place)
             spec = SweepSpec.from_dict(job.spec)
             found = _Open(
                 spec,
                 job.facts.get(ABOUT_FACT),
-                LedgerTail(folder, storage=ConfinedStorage(folder)),
+                LedgerTail(place, storage=confined(place)),
                 History(spec.objectives),
             )
         for record in found.tail.read_new():
@@ -151,7 +151,7 @@ def _plainly(error: Exception) -> str:
 
 def main() -> int:
     """Answer what standard input asks."""
-    reader = Reader(Path(sys.argv[1]))
+    reader = Reader(place_of(sys.argv[1]))
     for line in sys.stdin:
         try:
             said = {"answer": plain(reader.answer(json.loads(line)))}

@@ -6,9 +6,8 @@ import importlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -23,11 +22,13 @@ from cluster.backend import (
     JobRequest,
     JobState,
     JobStatus,
-    LogChunk,
     Node,
     UnknownJobError,
 )
 from cluster.ray_jobs import Access, RayJobsBackend
+from tests.apart import Apart
+from tests.kube.place import REAL, KubePlace, a_place
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NAMES = sorted(p.stem for p in (ROOT / "cluster").glob("[a-z]*.py") if "\ndef build(" in p.read_text())
@@ -52,39 +53,28 @@ time.sleep(60)
 """
 
 
-class Apart:
-    """A place that other tests use, too: every job gets another id there."""
-
-    def __init__(self, place: Backend, prefix: str) -> None:
-        self._place, self._prefix = place, prefix
-
-    def _there(self, job_id: str) -> str:
-        return f"{self._prefix}-{job_id}" if job_id in ("job", "other") else job_id
-
-    def _here(self, status: JobStatus) -> JobStatus:
-        return replace(status, job_id=status.job_id.removeprefix(f"{self._prefix}-"))
-
-    def submit(self, request: JobRequest) -> JobStatus:
-        return self._here(self._place.submit(replace(request, job_id=self._there(request.job_id))))
-
-    def status(self, job_id: str) -> JobStatus:
-        return self._here(self._place.status(self._there(job_id)))
-
-    def statuses(self, job_ids: Iterable[str]) -> dict[str, JobStatus]:
-        found = [self._here(status) for status in self._place.statuses(map(self._there, job_ids)).values()]
-        return {status.job_id: status for status in found}
-
-    def stop(self, job_id: str, *, wait_s: float = 30.0) -> JobStatus:
-        return self._here(self._place.stop(self._there(job_id), wait_s=wait_s))
-
-    def logs(self, job_id: str, *, offset: int = 0) -> LogChunk:
-        return self._place.logs(self._there(job_id), offset=offset)
-
-    def capacity(self) -> Capacity:
-        return self._place.capacity()
+REAL_KUBERAY = "kuberay-real"
+IF_REAL = pytest.mark.skipif(not REAL, reason="TUNEYARD_TEST_KUBECONFIG names no API server that has KubeRay's CRDs")
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(scope="module")
+def kube(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubePlace]:
+    """What behaves as Kubernetes, for all tests."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        a_place(tmp_path_factory.mktemp("kube"), patch) as place,
+    ):
+        yield place
+
+
+@pytest.fixture(scope="module")
+def real_kube(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubePlace]:
+    """The API server of TUNEYARD_TEST_KUBECONFIG, where KubeRay is played."""
+    with pytest.MonkeyPatch.context() as patch, a_place(tmp_path_factory.mktemp("real"), patch, is_real=True) as place:
+        yield place
+
+
+@pytest.fixture(params=[*NAMES, pytest.param(REAL_KUBERAY, marks=IF_REAL)])
 def connect(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Backend]]:
     """A new connection to one and the same place, as another process would make it; its jobs are ended afterwards."""
     prefix, places = f"test-{next(ROUNDS)}", {}
@@ -93,6 +83,9 @@ def connect(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable
         head: ray_head.RayHead = request.getfixturevalue("ray")
         access = Access(head.token_path)
         places["ray_jobs"] = lambda: Apart(RayJobsBackend(head.url, access, stop_wait_s=RAY_STOP_WAIT_S), prefix)
+    if request.param in ("kuberay", REAL_KUBERAY):
+        kube: KubePlace = request.getfixturevalue("kube" if request.param == "kuberay" else "real_kube")
+        places[request.param] = lambda: Apart(kube.connect(), prefix)
     connect: Callable[[], Backend] = places[request.param]
     yield connect
     for job_id in connect().statuses(["job", "other"]):
@@ -116,15 +109,8 @@ if len(mark.read_text()) < 3:
     return JobRequest("job", (sys.executable, "-c", code), str(ROOT), restarts=restarts)
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
 def finish(backend: Backend, job_id: str = "job") -> JobStatus:
-    wait_until(lambda: backend.status(job_id).state.is_over)
+    until(lambda: backend.status(job_id).state.is_over)
     return backend.status(job_id)
 
 
@@ -154,13 +140,16 @@ def test_a_failing_job_keeps_its_exit_code(connect: Callable[[], Backend]) -> No
 
 
 def test_submitting_twice_is_one_job(connect: Callable[[], Backend], tmp_path: Path) -> None:
-    request = python(f"open({str(tmp_path / 'count')!r}, 'a').write('x'); import time; time.sleep(0.5)")
+    count, may_end = tmp_path / "count", tmp_path / "may-end"
+    waits = f"import os, time\nwhile not os.path.exists({str(may_end)!r}): time.sleep(0.02)"
+    request = python(f"open({str(count)!r}, 'a').write('x')\n{waits}")
     with ThreadPoolExecutor(4) as pool:
         states = {status.state for status in pool.map(lambda _: connect().submit(request), range(4))}
     assert states <= {JobState.PENDING, JobState.RUNNING}
+    may_end.touch()
     finish(connect())
     connect().submit(request)
-    assert (tmp_path / "count").read_text() == "x"
+    assert count.read_text() == "x"
 
 
 def test_a_higher_attempt_starts_an_ended_job_anew(connect: Callable[[], Backend]) -> None:
@@ -182,7 +171,7 @@ def test_a_higher_attempt_waits_for_the_one_before(connect: Callable[[], Backend
 def test_stop_lets_the_job_end_by_itself_and_is_idempotent(connect: Callable[[], Backend]) -> None:
     backend = connect()
     backend.submit(python(POLITE, env={"RAY_JOB_STOP_WAIT_TIME_S": "30"}))  # as a service has it: it is never killed
-    wait_until(lambda: said(backend, "ready"))
+    until(lambda: said(backend, "ready"))
     stopped = connect().stop("job")
     assert (stopped.state, stopped.message) == (JobState.STOPPED, "stopped on request")
     assert stopped.exit_code in (0, None)  # Ray does not tell
@@ -193,13 +182,13 @@ def test_stop_lets_the_job_end_by_itself_and_is_idempotent(connect: Callable[[],
 def test_stop_kills_what_will_not_end_with_all_its_descendants(connect: Callable[[], Backend]) -> None:
     backend = connect()
     backend.submit(python(STUBBORN))
-    wait_until(lambda: said(backend, "\n"))
+    until(lambda: said(backend, "\n"))
     child = int(backend.logs("job").text)
     assert not backend.status("job").state.is_over
     began = time.monotonic()
     assert backend.stop("job", wait_s=0).state == JobState.STOPPED
     assert time.monotonic() - began < 5
-    wait_until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
+    until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
 
 
 def test_stopping_an_ended_job_leaves_it_as_it_is(connect: Callable[[], Backend]) -> None:
@@ -241,6 +230,30 @@ def test_a_command_that_cannot_start_says_so(
     assert said in message
 
 
+def test_a_job_that_is_over_is_forgotten_with_all_its_attempts(connect: Callable[[], Backend]) -> None:
+    backend = connect()
+    backend.forget("other")
+    for attempt in (1, 2, 3):
+        backend.submit(python("print('once')", attempt=attempt))
+        finish(backend)
+    connect().forget("job")
+    assert connect().statuses(["job"]) == {}
+    for place in (backend, connect()):
+        with pytest.raises(UnknownJobError):
+            place.status("job")
+    connect().forget("job")
+    backend.submit(python("print('anew')"))
+    assert finish(connect()).attempt == 1
+
+
+def test_a_job_that_runs_is_not_forgotten(connect: Callable[[], Backend]) -> None:
+    backend = connect()
+    backend.submit(python(POLITE))
+    with pytest.raises(JobError, match="still runs"):
+        connect().forget("job")
+    assert not backend.status("job").state.is_over
+
+
 def test_several_jobs_are_asked_for_at_once(connect: Callable[[], Backend]) -> None:
     backend = connect()
     backend.submit(python("pass"))
@@ -278,7 +291,7 @@ def test_a_damaged_record_is_told_of_and_nothing_is_started_beside_it(tmp_path: 
 
 def test_a_job_that_was_killed_is_started_again(connect: Callable[[], Backend], tmp_path: Path) -> None:
     connect().submit(killed_until_third(tmp_path, restarts=2))
-    wait_until(lambda: connect().status("job").state.is_over)
+    until(lambda: connect().status("job").state.is_over)
     assert connect().status("job") == JobStatus("job", 1, JobState.SUCCEEDED, 0)
     assert [line for line in connect().logs("job").text.splitlines() if "start " in line] == [
         f"start {n}" for n in (1, 2, 3)
@@ -287,7 +300,7 @@ def test_a_job_that_was_killed_is_started_again(connect: Callable[[], Backend], 
 
 def test_a_job_that_is_killed_too_often_has_failed(connect: Callable[[], Backend], tmp_path: Path) -> None:
     connect().submit(killed_until_third(tmp_path, restarts=1))
-    wait_until(lambda: connect().status("job").state.is_over)
+    until(lambda: connect().status("job").state.is_over)
     assert connect().status("job").message == "killed by SIGKILL"
     assert (tmp_path / "starts").read_text() == "xx"
 
@@ -295,7 +308,7 @@ def test_a_job_that_is_killed_too_often_has_failed(connect: Callable[[], Backend
 def test_a_job_that_was_stopped_is_not_started_again(connect: Callable[[], Backend]) -> None:
     request = JobRequest("job", (sys.executable, "-c", STUBBORN), str(ROOT), restarts=3)
     connect().submit(request)
-    wait_until(lambda: bool(connect().logs("job").text))
+    until(lambda: bool(connect().logs("job").text))
     assert connect().stop("job", wait_s=0).state is JobState.STOPPED
     time.sleep(0.5)
     assert connect().status("job").state is JobState.STOPPED

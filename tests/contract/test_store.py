@@ -64,7 +64,7 @@ class TestSubmission:
 
     def test_the_same_key_with_another_body_is_refused(self, store: Store) -> None:
         store.create_sweep(new(), key="k", body_digest="d")
-        with pytest.raises(KeyConflictError, match="another body"):
+        with pytest.raises(KeyConflictError, match="another request"):
             store.create_sweep(new(), key="k", body_digest="e")
         assert len(store.sweeps(None)[0]) == 1
 
@@ -127,6 +127,10 @@ class TestFinding:
                 store.sweep(nothing, None)
         with pytest.raises(SweepNotFoundError, match=f"did you mean '{other}'"):
             store.sweep(other[:-1] + "-", None)
+        with pytest.raises(SweepNotFoundError, match="did you mean 'mnist'"):
+            store.sweep("mnits", None)
+        with pytest.raises(SweepNotFoundError, match="`tuneyard list`"):
+            store.sweep("nothing", None)
 
     def test_stays_within_projects(self, store: Store) -> None:
         store.add_project("vision")
@@ -140,6 +144,15 @@ class TestFinding:
         assert [s.id for s in store.sweeps(frozenset({"default"}))[0]] == [mine]
         assert store.sweeps(frozenset())[0] == []
         assert {e.sweep_id for e in store.events(frozenset({"vision"}))} == {theirs}
+
+    def test_where_one_stands_is_told_of_its_very_id_to_those_who_may_see_it(self, store: Store) -> None:
+        sweep_id = made(store)
+        assert store.state(sweep_id, None) is store.state(sweep_id, frozenset({"default"})) is State.QUEUED
+        store.act(sweep_id, None, lifecycle.Cancel(), by="ann")
+        assert store.state(sweep_id, None) is State.CANCELLED
+        assert store.state(sweep_id, frozenset({"vision"})) is store.state(sweep_id[:-1], None) is None
+        store.forget_sweep(sweep_id)
+        assert store.state(sweep_id, None) is None
 
     def test_pages_hold_each_sweep_once_the_newest_first(self, store: Store) -> None:
         ids = [made(store, f"s{n}") for n in range(7)]
@@ -185,7 +198,6 @@ class TestChanging:
         told = store.events(None, sweep_id=sweep_id)
         assert [e.kind for e in told] == ["submitted", "improved", "started"]
         assert store.events(None, after=told[0].number, sweep_id=sweep_id, limit=1) == told[1:2]
-        assert store.last_event() == told[-1].number
 
     def test_nothing_new_is_not_written(self, store: Store) -> None:
         sweep_id = made(store)
@@ -226,13 +238,11 @@ class TestChanging:
 
     def test_a_forgotten_sweep_leaves_only_its_end(self, store: Store) -> None:
         sweep_id = made(store)
-        last = store.last_event()
+        last = store.events(None)[-1].number
         for _ in range(2):
             store.forget_sweep(sweep_id)
         assert [(e.kind, e.sweep_id) for e in store.events(None)] == [("deleted", sweep_id)]
-        assert store.last_event() == last + 1
-        with pytest.raises(SweepNotFoundError):
-            store.add_event(sweep_id, "started", {})
+        assert store.events(None)[-1].number == last + 1
 
 
 class TestStuckDatabase:

@@ -18,12 +18,13 @@ from service.queueing import lifecycle
 from service.records import NewSweep, Quota, Role, State
 from service.store import (
     LeaseLostError,
+    Origin,
     Store,
     StoreError,
     StoreUnavailableError,
-    sweep_lease,
 )
-from service.store.schema import metadata
+from service.store.database import Database
+from service.store.schema import deliveries, metadata
 from service.sweeps.folders import new_id
 
 SPEC = {"name": "digits", "parameters": {"b": 1, "a": 2}, "budget": {"max_trials": 8}, "resources": {"cpu": 1}}
@@ -65,31 +66,39 @@ class TestLeases:
         assert store.lease("x", "one", -1) is not None
         assert store.lease("x", "two", 60) is not None
 
+    def test_a_clock_that_is_set_back_keeps_nobody_waiting(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        now = store.now()
+        monkeypatch.setattr(Database, "now", lambda *_: now + 86_400)
+        first = store.lease("x", "one", 12)
+        monkeypatch.setattr(Database, "now", lambda *_: now)
+        second = store.lease("x", "two", 12)
+        assert first is not None
+        assert second is not None
+        assert not store.holds(first)
+        assert second.epoch == first.epoch + 1
+        assert store.lease("x", "one", 12) is None
+
     def test_an_earlier_holder_changes_nothing_any_more(self, store: Store) -> None:
         sweep_id = made(store)
-        old = store.lease(sweep_lease(sweep_id), "one", -1)
+        old = store.lease("controller", "one", -1)
         assert old is not None
         store.act(sweep_id, None, lifecycle.Prioritise(1), by="one", lease=old)
-        assert store.lease(sweep_lease(sweep_id), "two", 60) is not None
+        assert store.lease("controller", "two", 60) is not None
         with pytest.raises(LeaseLostError):
             store.act(sweep_id, None, lifecycle.Placed(1), by="one", lease=old)
         assert store.sweep(sweep_id, None).state is State.QUEUED
 
-    def test_several_replicas_share_sweeps_without_ever_sharing_one(self, store: Store, store_url: str) -> None:
-        names = [f"sweep:{n}" for n in range(20)]
+    def test_several_replicas_at_once_never_hold_the_same_one(self, store: Store, store_url: str) -> None:
+        names = [f"lease-{n}" for n in range(20)]
         replicas = [store, Store.open(store_url)]
         with ThreadPoolExecutor(2) as pool:
-            taken = list(pool.map(lambda n: replicas[n].lease_many(names[::-1] if n else names, f"r{n}", 60), range(2)))
+            taken = list(
+                pool.map(
+                    lambda n: [name for name in names if replicas[n].lease(name, f"r{n}", 60) is not None], range(2)
+                )
+            )
         replicas[1].close()
-        assert len(taken[0]) + len(taken[1]) == len(names)
-        assert not set(taken[0]) & set(taken[1])
-
-    def test_goes_with_its_sweep(self, store: Store) -> None:
-        sweep_id = made(store)
-        lease = store.lease(sweep_lease(sweep_id), "one", 60)
-        assert lease is not None
-        store.forget_sweep(sweep_id)
-        assert not store.holds(lease)
+        assert sorted(taken[0] + taken[1]) == sorted(names)
 
 
 class TestTelling:
@@ -110,7 +119,7 @@ class TestTelling:
         reader = threading.Thread(target=read)
         reader.start()
         with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda n: store.add_event(ids[n % 8], "started", {"n": n}), range(120)))
+            list(pool.map(lambda n: store.act(ids[n % 8], None, lifecycle.Prioritise(n + 1), by="ann"), range(120)))
         over.set()
         reader.join()
         assert len(seen) == 128
@@ -127,8 +136,8 @@ class TestTelling:
         store.failed(due.event.number, hook.id, "refused", now + 100)
         assert store.due_deliveries(now + 99, 10) == []
         assert [d.attempts for d in store.due_deliveries(now + 100, 10)] == [1]
+        assert [d.attempts for d in store.due_deliveries(now - 10**6, 10)] == [1], "the clock was set back"
         store.delivered(due.event.number, hook.id)
-        store.queue_delivery(due.event.number, hook.id)
         assert store.due_deliveries(now + 10**6, 10) == [], "once is enough"
 
     def test_a_webhook_that_is_gone_is_told_nothing(self, store: Store) -> None:
@@ -136,9 +145,47 @@ class TestTelling:
         assert not store.remove_webhook(hook.id, frozenset({"vision"}))
         sweep_id = made(store)
         store.forget_sweep(sweep_id)
-        assert store.due_deliveries(store.now() + 1, 10) == [], "what it was about is gone"
         assert store.remove_webhook(hook.id, frozenset({"default"}))
         assert store.webhooks(None) == []
+        assert store.due_deliveries(store.now() + 1, 10) == []
+
+    def test_what_was_not_told_of_a_deleted_sweep_yet_is_told_all_the_same(self, store: Store) -> None:
+        hook = store.add_webhook("default", "https://example.org", ["submitted", "cancelled", "deleted"], "secret")
+        sweep_id = made(store)
+        (first,) = store.due_deliveries(store.now())
+        store.delivered(first.event.number, hook.id)
+        store.act(sweep_id, None, lifecycle.Prioritise(1), by="ann")
+        store.act(sweep_id, None, lifecycle.Cancel(), by="ann")
+        store.forget_sweep(sweep_id)
+        assert [event.kind for event in store.events(None)] == ["cancelled", "deleted"]
+        due = store.due_deliveries(store.now() + 1)
+        assert [delivery.event.kind for delivery in due] == ["cancelled", "deleted"]
+        store.tidy(store.now() + 1)
+        assert len(store.events(None)) == 2, "they are still owed"
+        store.delivered(due[0].event.number, hook.id)
+        store.failed(due[1].event.number, hook.id, "refused", None)
+        store.tidy(0.0)
+        assert [event.kind for event in store.events(None)] == ["deleted"]
+
+    def test_what_is_over_is_tidied_away_after_a_while(self, store: Store) -> None:
+        hook = store.add_webhook("default", "https://example.org", ["submitted", "cancelled"], "secret")
+        new = NewSweep(new_id("digits"), "default", "ann", "digits", {})
+        sweep_id = store.create_sweep(new, key="once", body_digest="x")[0].id
+        store.act(sweep_id, None, lifecycle.Cancel(), by="ann")
+        told, owed = store.due_deliveries(store.now())
+        store.delivered(told.event.number, hook.id)
+
+        def kept() -> list[int]:
+            query = sa.select(deliveries.c.event_number).order_by(deliveries.c.event_number)
+            return store._database.read(lambda connection: list(connection.scalars(query)))
+
+        store.tidy(store.now() - 60)
+        assert kept() == [told.event.number, owed.event.number]
+        assert store.made_with("once", "ann", "x", frozenset({"default"})) is not None
+        store.tidy(store.now() + 1)
+        assert kept() == [owed.event.number]
+        assert store.made_with("once", "ann", "x", frozenset({"default"})) is None
+        assert len(store.events(None)) == 2
 
 
 class TestAccess:
@@ -147,6 +194,8 @@ class TestAccess:
         assert store.token_by_hash("h1") == kept == store.tokens("ann")[0]
         assert store.token_by_hash("h2") is None
         assert store.tokens("bob") == []
+        assert store.token(kept.id, "ann") == store.token(kept.id, None) == kept
+        assert store.token(kept.id, "bob") is store.token("nothing", None) is None
         assert store.revoke_token(kept.id)
         assert not store.revoke_token(kept.id)
         revoked = store.token_by_hash("h1")
@@ -159,7 +208,7 @@ class TestAccess:
         made: list[str] = []
         for name, maker in (("first", None), ("second", 0), ("third", 1), ("other", None), ("beside", 0)):
             made_with = None if maker is None else made[maker]
-            made.append(store.add_token("ann", name, {}, token_hash=name, made_with=made_with).id)
+            made.append(store.add_token("ann", name, {}, token_hash=name, origin=Origin(made_with)).id)
 
         def counting() -> set[str]:
             return {token.name for token in store.tokens("ann") if token.revoked_at is None}

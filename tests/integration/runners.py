@@ -12,6 +12,7 @@ from service.tuning.assignment import Assignment, Report
 from service.tuning.trial_checkpoint import write_checkpoint
 
 EPOCH_S = 0.15
+GATE = "HELD_UNTIL"  # not of our own prefix: heads start without those
 
 
 def deterministic(assignment: Assignment, report: Callable[[Report], bool]) -> None:
@@ -52,6 +53,17 @@ def patient(assignment: Assignment, report: Callable[[Report], bool]) -> None:
         return report(epoch_report)
 
     deterministic(assignment, report_late)
+
+
+def held(assignment: Assignment, report: Callable[[Report], bool]) -> None:
+    """As `deterministic`, but after its first epoch each trial waits until the file that `GATE` names is there."""
+
+    def report_once_open(epoch_report: Report) -> bool:
+        while epoch_report.epoch > 1 and not Path(os.environ[GATE]).exists():
+            time.sleep(0.1)
+        return report(epoch_report)
+
+    deterministic(assignment, report_once_open)
 
 
 def breaking(assignment: Assignment, report: Callable[[Report], bool]) -> None:  # noqa: ARG001  # a runner's signature

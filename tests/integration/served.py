@@ -12,7 +12,7 @@ from pathlib import Path
 
 import uvicorn
 
-from cluster.backend import JobState
+from cluster.backend import Backend, JobState
 from cluster.local import build
 from service.api.app import create_app
 from service.api.auth import Authenticator, AuthSettings, Mode, issue
@@ -69,11 +69,11 @@ class Served:
 
 
 @contextmanager
-def served(home: Path, mode: Mode = "none", port: int = 0) -> Iterator[Served]:
-    """A server over the data folder `home`, until the block ends."""
+def served(home: Path, mode: Mode = "none", port: int = 0, backend: Backend | None = None) -> Iterator[Served]:
+    """A server over the data folder `home`, until the block ends; without a `backend` it has this machine."""
     store = Store.open(f"sqlite:///{home / 'service.db'}")
-    backend = build(str(sweeps_folder(home)))  # says what this machine has; nothing is started on it
-    service = Service(store, home, Authenticator(AuthSettings(mode), store), backend=backend)
+    place = backend or build(str(sweeps_folder(home)))  # says what there is; nothing is started on it
+    service = Service(store, home, Authenticator(AuthSettings(mode), store), backend=place)
     listener = socket.create_server(("127.0.0.1", port))
     config = uvicorn.Config(create_app(service), log_level="warning", timeout_graceful_shutdown=2)
     server = uvicorn.Server(config)

@@ -151,9 +151,14 @@ def test_what_others_have_is_not_there(server: Served, client: Client, sweep_fil
     with pytest.raises(SweepNotFoundError):
         client.sweep("../whoami")
     viewer = Client(server.url, server.token("vic", {"default": Role.VIEWER}))
-    with pytest.raises(ServerError) as caught:
+    with pytest.raises(ServerError, match="this takes submitter") as caught:
         viewer.submit(sweep_file)
     assert caught.value.status == 403
+    with (
+        Client(server.url, server.token("nil", {})) as stranger,
+        pytest.raises(ServerError, match="no role in any project"),
+    ):
+        stranger.submit(sweep_file)
 
 
 def test_people_and_their_rights(server: Served) -> None:

@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.waiting import until
+
+PATIENCE_S = 120.0  # for what Ray or a trial has to start for
 RECIPE = "trainables/recipes/digits.yaml"
 SMALL = ["--set", "budget.max_trials=4", "--set", "scheduler.max_epochs=1", "--set", "search.name=random"]
 
@@ -29,20 +32,13 @@ def last_object(text: str) -> dict[str, Any]:
     return found
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 120.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
-
-
 @pytest.fixture
 def long_run(home: Path) -> Iterator[subprocess.Popen[str]]:
     """`tuneyard run` on a sweep of many trials, with some of them over; killed in the end if it still runs."""
     command = [sys.executable, "-m", "service.cli", "run", RECIPE, "--no-signatures", "--name", "long"]
     command += ["--set", "budget.max_trials=60", "--set", "scheduler.max_epochs=3", "--json"]
     with (home / "out").open("w") as out, subprocess.Popen(command, stdout=out, stderr=out, text=True) as process:
-        wait_until(lambda: ended_trials(home) >= 2 or process.poll() is not None)
+        until(lambda: ended_trials(home) >= 2 or process.poll() is not None, PATIENCE_S)
         yield process
         process.kill()
     tuneyard("stop", "long", "--wait", "0")
@@ -108,7 +104,7 @@ def test_ctrl_c_pauses_and_resume_goes_on(long_run: subprocess.Popen[str], home:
     resumed = tuneyard("resume", "long", "--detach")
     assert resumed.returncode == 0
     over = before["trials"]["completed"] + before["trials"]["stopped"]
-    wait_until(lambda: ended_trials(home) > over)
+    until(lambda: ended_trials(home) > over, PATIENCE_S)
     assert tuneyard("stop", "long").returncode == 0
     shown = json.loads(tuneyard("show", "long", "--json").stdout)
     numbers = [trial["trial"] for trial in shown["trials"]]
@@ -125,15 +121,15 @@ def test_a_second_ctrl_c_quits_and_the_sweep_can_still_be_resumed(long_run: subp
     assert time.monotonic() - began < 15
     assert last_object((home / "out").read_text())["state"] in ("interrupted", "paused")
     progress = json.loads(next((home / "sweeps").glob("long-*/progress.json")).read_text())
-    wait_until(lambda: not Path(f"/proc/{progress['pid']}").exists(), 10)
+    until(lambda: not Path(f"/proc/{progress['pid']}").exists(), 10)
 
 
 def test_a_driver_that_is_killed_is_followed_by_another(long_run: subprocess.Popen[str], home: Path) -> None:
     path = next((home / "sweeps").glob("long-*/progress.json"))
     first, over = json.loads(path.read_text())["pid"], ended_trials(home)
     os.kill(first, signal.SIGKILL)
-    wait_until(lambda: json.loads(path.read_text())["pid"] != first and ended_trials(home) > over)
-    wait_until(lambda: json.loads(tuneyard("list", "--json").stdout)[0]["state"] == "running")
+    until(lambda: json.loads(path.read_text())["pid"] != first and ended_trials(home) > over, PATIENCE_S)
+    until(lambda: json.loads(tuneyard("list", "--json").stdout)[0]["state"] == "running", PATIENCE_S)
     assert long_run.poll() is None
     assert tuneyard("stop", "long").returncode == 0
     assert long_run.wait(60) != 0

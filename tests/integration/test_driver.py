@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from service.spec.sweep_spec import parse_sweep
+from service.tuning.control import Control, write_control
 from service.tuning.events import (
     AttemptEnded,
     HeldOutEnded,
@@ -103,6 +104,19 @@ def test_a_sweep_runs_to_its_end_and_everything_is_on_record(
     assert (folder / "report" / "report.html").stat().st_size > 10_000
     assert start(folder).wait(30) == 0
     assert len(of(folder, SweepEnded)) == 1
+
+
+def test_a_sweep_that_is_to_pause_before_its_first_worker_is_asked_for_does_so(
+    tmp_path: Path, start: Callable[[Path], subprocess.Popen[bytes]]
+) -> None:
+    folder = prepare(tmp_path)
+    write_control(folder, Control(pause=True))
+    assert start(folder).wait(60) == 3
+    assert json.loads((folder / "progress.json").read_bytes())["state"] == "paused"
+    assert list(read_ledger(folder)) == []
+    write_control(folder, Control())
+    assert start(folder).wait(120) == 0
+    assert [e.ending for e in of(folder, TrialEnded)] == ["completed"] * 6
 
 
 @pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])

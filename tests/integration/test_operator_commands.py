@@ -46,6 +46,8 @@ def test_quotas_are_changed_one_limit_at_a_time(server: Served, tuneyard: Comman
     assert server.store.quotas()["user", "ada@example.org"] == Quota(2, 8, 4.0, None, 500.0)
     tuneyard("quota", "set", "user", "*", "--cpus", "1")
     assert tuneyard("quota", "show", "user", "bob").out.split() == ["user", "*", "1", "CPUs"]
+    assert "no quota of its own" in tuneyard("quota", "remove", "user", "*").out
+    assert tuneyard("quota", "remove", "user", "*").code == 2
     shown = json.loads(tuneyard("quota", "show", "user", "ada@example.org", "--json").out)
     assert [(quota["name"], quota["cpus"], quota["gpus"]) for quota in shown] == [("ada@example.org", 4.0, None)]
 
@@ -85,9 +87,10 @@ def test_webhooks_of_a_project(server: Served, tuneyard: Command) -> None:
     assert server.store.webhooks("default")[0].secret == secret.out.strip()
 
 
-def test_the_audit_log_begins_with_the_newest(tuneyard: Command) -> None:
+def test_the_audit_log_begins_with_the_newest(tuneyard: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("first", "second", "third"):
         tuneyard("project", "create", name)
+    monkeypatch.setattr("service.client.access.AUDIT_PAGE", 1)
     lines = tuneyard("audit", "--most", "2").out.splitlines()
     assert [line.split("  ")[-2].split()[-1] for line in lines] == ["third", "second"]
     numbers = [entry["number"] for entry in json.loads(tuneyard("audit", "--json").out)]

@@ -16,13 +16,16 @@ from pathlib import Path
 import pytest
 
 from cluster.backend import JobState
-from service.queueing.lifecycle import JobSeen, Pause
+from service.api.last_seen import FRESH_S
+from service.cli import remote_sweeps
+from service.queueing.lifecycle import JobLost, JobSeen, Pause, backoff_s
 from service.records import Quota
 from service.sweeps.folders import create, new_id
 from service.tuning.sweep_folder import Job
 from tests.integration.served import Served, served
 from tests.integration.synthetic_sweep import SWEEP, Synthetic, records, write_ledger
 from tests.integration.terminal import Command, Terminal
+from tests.pretend_cluster import PretendCluster
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +103,38 @@ def test_why_a_sweep_waits(server: Served, tuneyard: Command, sweep_file: Path) 
     server.store.set_quota("user", "local", Quota())
     assert re.search(r"number \d+ in the queue: local may run 1 sweep at once", said.err)
     assert "CPUs" in tuneyard("queue").out
+
+
+def test_who_follows_a_sweep_is_told_why_it_waits_whenever_that_changes(
+    tmp_path: Path, sweep_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(remote_sweeps, "STANDING_S", 0.1)
+    cluster = PretendCluster(tmp_path, is_away=True)
+    home = tmp_path / "home"
+    home.mkdir()
+    with served(home, backend=cluster) as server:
+        tuneyard = Terminal(tmp_path, monkeypatch, capsys).about(server.url)
+
+        def play() -> None:
+            sweep_id = submitted(server, "waiting")
+            time.sleep(1.5)
+            cluster.is_away = False
+            time.sleep(FRESH_S + 1.5)
+            attempt = server.runs(sweep_id).attempt
+            server.acts(sweep_id, JobLost(attempt, message="its node is gone"))
+            time.sleep(backoff_s(1) + 0.5)  # the seconds until the next driver count down meanwhile
+            server.finishes(sweep_id, trials=12)
+
+        thread = threading.Thread(target=play)
+        thread.start()
+        said = tuneyard("submit", str(sweep_file), "--name", "waiting", "--follow")
+        thread.join()
+    told = re.findall(r"waiting-\S+ on \S+, (.*)", said.out)
+    away, waits, lost, again = told
+    assert away == "in the queue: the cluster cannot be reached: the cluster does not answer"
+    assert lost.startswith("number 1 in the queue: its driver was lost: its node is gone; the next one is due in")
+    assert (waits, again) == ("in the queue", "in the queue: its driver was lost: its node is gone")
+    assert said.code == 0
 
 
 def test_submit_and_follow_shows_what_run_shows(server: Served, tuneyard: Command, sweep_file: Path) -> None:

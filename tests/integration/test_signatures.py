@@ -219,3 +219,12 @@ def test_a_test_that_was_asked_for_needs_classes_that_can_be_tested() -> None:
     assert untestable({"model": {"class_path": "Net"}, "data": {"class_path": "Rows"}}, {}) == "", (
         "names of the parser's"
     )
+
+
+def test_a_class_path_that_names_nothing_is_answered_with_what_there_is() -> None:
+    typo = {**FIT, "model": {"class_path": "trainables.vision.conv_net.ConvNett"}}
+    (class_fault,), _ = check({"fit": typo, "parameters": {}})
+    assert (class_fault.path, class_fault.nearest, class_fault.allowed) == ("fit.model", "ConvNet", "ConvNet")
+    elsewhere = {**FIT, "model": {"class_path": "no_such_module.Net"}}
+    (module_fault,), _ = check({"fit": elsewhere, "parameters": {}})
+    assert "`code.root`" in str(module_fault.allowed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 import yaml
 
 from service.errors import MissingMetricError, TrialError
+from service.tuning import leaving
 from service.tuning.assignment import Assignment, Report
 from service.tuning.trial import describe_failure, run_attempt
 from service.tuning.trial_log import captured_output
@@ -65,6 +67,22 @@ def losses(reports: list[Report]) -> list[float]:
 def saved(report: Report) -> dict[str, Any]:
     assert report.checkpoint is not None
     return dataclasses.asdict(report.checkpoint)
+
+
+def test_on_a_node_that_is_leaving_an_epoch_is_saved_and_not_waited_for(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def answer(report: Report) -> bool:
+        if report.epoch == 2:
+            leaving.leave(0)  # somebody wants the node from now on
+        return True
+
+    with leaving.unsaved():
+        reports = train(fit(), answer)
+        assert [one.checkpoint is not None for one in reports] == [False, False, True, True]
+        assert leaving.leave(0)
 
 
 def test_same_seed_and_parameters_give_the_same_losses_however_warm_the_process(train: Train) -> None:

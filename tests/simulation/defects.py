@@ -47,7 +47,7 @@ class _Os:
 
 def skip_the_sync_of_folders() -> Sequence[Patch]:
     """Names are not made durable."""
-    return [patch(f"service.tuning.{module}.sync_folder", lambda _: None) for module in ("storage", "trial_checkpoint")]
+    return [patch("service.tuning.storage.sync_folder", lambda _: None)]
 
 
 def acknowledge_before_writing() -> Sequence[Patch]:

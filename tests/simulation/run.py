@@ -43,6 +43,7 @@ TRIALS_ELSE = 26
 SEEDS_PER_SCENARIO = 5
 REPLAYED_EVERY = 3  # a replay takes as long as all decisions did
 RACED = 0.25  # of sweeps have folds and seeds
+TESTED_SEEDS = 1000  # from 0 on, which `make test` plays
 CHUNK = 25  # seeds that a process plays before it gives an answer
 
 
@@ -192,10 +193,13 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--tested", action="store_true", help="leave out the seeds that `make test` plays")
     parser.add_argument("--seed", type=int, help="play this one only")
     parser.add_argument("--trace", action="store_true", help="show what happened")
     args = parser.parse_args(argv)
     seeds = [args.seed] if args.seed is not None else range(args.first, args.first + args.seeds)
+    if args.tested:
+        seeds = [seed for seed in seeds if seed >= TESTED_SEEDS]
     bad, struck, fewest, began = 0, Counter[str](), 10**9, time.monotonic()
     for found in play_all(seeds) if len(seeds) > 1 else play_many(seeds):
         struck.update(found.faults)

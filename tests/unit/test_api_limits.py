@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
+import sqlalchemy as sa
 from starlette.testclient import TestClient
 
 from service.api.auth import AuthSettings, ProxySettings
@@ -19,6 +22,7 @@ from service.api.problems import problem_of
 from service.api.service import Limits
 from service.api.sweep_views import MOST_ASKING, MOST_READING, ReaderProcess, ViewError
 from service.records import Role
+from service.store import StoreUnavailableError
 from tests.serving import ROOT, URL, Served, serving, spec
 
 
@@ -188,11 +192,35 @@ def test_no_other_page_asks_in_the_name_of_whom_the_proxy_knows(
         assert client.post(f"/api/v1/sweeps/{sweep_id}/cancel", headers=headers).status_code == status
 
 
+def test_two_names_in_one_request_are_nobody(tmp_path: Path) -> None:
+    """A proxy that adds its header to one that a client has sent."""
+    proxy = AuthSettings("proxy", proxy=ProxySettings(("10.0.0.0/8",), default_roles={"default": Role.ADMIN}))
+    with serving(tmp_path, auth=proxy) as served:
+        client = TestClient(served.app, base_url=URL, client=("10.1.2.3", 1))
+        twice = [("X-Forwarded-User", "eve"), ("x-forwarded-user", "ada")]
+        assert client.get("/api/v1/whoami", headers=twice[:1]).json()["user"] == "eve"
+        assert client.get("/api/v1/whoami", headers=httpx2.Headers(twice)).status_code == 401
+        groups = [*twice[:1], ("X-Forwarded-Groups", "all"), ("x-forwarded-groups", "admins")]
+        assert client.get("/api/v1/whoami", headers=httpx2.Headers(groups[:2])).status_code == 200
+        assert client.get("/api/v1/whoami", headers=httpx2.Headers(groups)).status_code == 401
+        tokens = httpx2.Headers([("Authorization", served.as_(who)["Authorization"]) for who in ("admin", "viewer")])
+        assert client.get("/api/v1/whoami", headers=tokens).status_code == 401
+
+
 def test_without_auth_everybody_is_the_local_admin(tmp_path: Path) -> None:
     with serving(tmp_path, auth=AuthSettings("none")) as served:
         assert served.client.post("/api/v1/sweeps", json={"spec": spec()}).json()["owner"] == "local"
         answer = served.client.post("/api/v1/sweeps", content=b'{"spec": {}}', headers={"Content-Type": "text/plain"})
         assert answer.status_code == 422, "a form of some web page is no JSON"
+
+
+def test_a_service_whose_database_is_damaged_is_not_ready(tmp_path: Path) -> None:
+    with serving(tmp_path) as served:
+        assert served.client.get("/readyz").status_code == 200
+        served.service.store._database.write(lambda c: c.execute(sa.text("DROP TABLE projects")))
+        answer = served.client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["checks"]["store"]
 
 
 @pytest.mark.parametrize(("part", "status"), [("controller", 503), ("cluster", 200)])
@@ -270,3 +298,26 @@ def test_few_wait_for_the_process_that_reads(tmp_path: Path) -> None:
     problem = problem_of(ViewError("busy"))
     assert problem is not None
     assert (problem.status_code, problem.headers) == (503, {"Retry-After": "2"})
+
+
+def test_who_is_told_that_the_database_is_away_does_not_wait_for_the_note_of_it(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_back, noted = threading.Event(), threading.Event()
+    add_audit = served.service.store.add_audit
+
+    def is_away(*_: object, **__: object) -> None:
+        msg = "the database does not answer"
+        raise StoreUnavailableError(msg)
+
+    def slowly(*given: Any) -> None:  # noqa: ANN401  # as the store has it
+        is_back.wait()
+        add_audit(*given)
+        noted.set()
+
+    monkeypatch.setattr(served.service.store, "create_sweep", is_away)
+    monkeypatch.setattr(served.service.store, "add_audit", slowly)
+    assert served.ask("submitter", "POST", "/sweeps", json={"spec": spec()}).status_code == 503
+    is_back.set()
+    assert noted.wait(20)
+    assert [entry.outcome for entry in served.service.store.audit(None)] == ["503"]

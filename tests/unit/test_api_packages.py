@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import zipfile
@@ -21,13 +22,17 @@ def served(tmp_path: Path) -> Iterator[Served]:
         yield found
 
 
-def send(served: Served) -> str:
-    """The digest of a package that has been sent."""
+def package(code: str = "x = 1\n") -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
-        archive.writestr(zipfile.ZipInfo("net.py"), "x = 1\n")  # whose time is always the same
-    digest = sha256(packed.getvalue()).hexdigest()
-    assert served.ask("submitter", "PUT", f"/packages/{digest}", content=packed.getvalue()).status_code == 201
+        archive.writestr(zipfile.ZipInfo("net.py"), code)  # whose time is always the same
+    return packed.getvalue()
+
+
+def send(served: Served) -> str:
+    """The digest of a package that has been sent."""
+    digest = sha256(package()).hexdigest()
+    assert served.ask("submitter", "PUT", f"/packages/{digest}", content=package()).status_code == 201
     return digest
 
 
@@ -64,3 +69,35 @@ def test_what_a_killed_service_left_half_done_is_removed_with_the_next_package(s
         os.utime(left, (0, 0))
     digest = send(served)
     assert {path.name for path in folder.iterdir()} == {".new.tried", ".new.partial", f"{digest}.zip"}
+
+
+def test_a_disk_that_is_full_is_said_to_be(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/srv/tuneyard/packages/x")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("service.api.packages.unpack", full)
+        answer = served.ask("submitter", "PUT", f"/packages/{sha256(b'x').hexdigest()}", content=b"x")
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:tuneyard:no-storage")
+    assert answer.headers["Retry-After"], "nothing was done: a client asks again by itself"
+    assert "/srv" not in answer.text
+    send(served)
+
+
+def test_a_project_keeps_no_more_code_than_its_quota_has_room_for(served: Served) -> None:
+    first, second = package(), package("y = 2\n")
+    path = f"/packages/{sha256(second).hexdigest()}"
+    assert served.ask("operator", "PUT", "/quotas/user/*", json={"package_bytes": 1}).status_code == 422
+    quota = {"package_bytes": len(first) + len(second) - 1}
+    assert (
+        served.ask("operator", "PUT", "/quotas/project/default", json=quota).json()["package_bytes"]
+        == len(first) * 2 - 1
+    )
+    send(served)
+    refused = served.ask("submitter", "PUT", path, content=second)
+    assert (refused.status_code, refused.json()["type"]) == (409, "urn:tuneyard:over-quota")
+    assert f"{len(second) - 1} bytes more" in refused.json()["detail"]
+    assert [file.name for file in (served.service.home / "packages").iterdir()] == [f"{sha256(first).hexdigest()}.zip"]
+    send(served)  # what is there takes no room
+    served.ask("operator", "DELETE", "/quotas/project/default")
+    assert served.ask("submitter", "PUT", path, content=second).status_code == 201

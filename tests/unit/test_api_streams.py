@@ -16,7 +16,7 @@ import pytest
 
 from service.api import events
 from service.api.service import Limits
-from service.queueing.lifecycle import Cancel
+from service.queueing.lifecycle import Cancel, Prioritise
 from tests.serving import Served, serving, write_sweep
 
 STREAM = {"Accept": "text/event-stream"}
@@ -66,7 +66,7 @@ def test_whoever_was_cut_off_goes_on_where_they_were(served: Served) -> None:
     sweep_id = served.submit()["id"]
     store = served.service.store
     for i in range(20):
-        store.add_event(sweep_id, "improved", {"value": i})
+        store.act(sweep_id, None, Prioritise(i + 1), by="somebody")
     store.act(sweep_id, None, Cancel(), by="somebody")
     whole = messages(served.ask("viewer", "GET", f"/sweeps/{sweep_id}/events", headers=STREAM).text)
     assert len(whole) == 23

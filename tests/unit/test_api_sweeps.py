@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
-from service.api.auth import AuthSettings, ProxySettings, issue
+from cluster.backend import JobState
+from service.api.auth import AuthSettings, ProxySettings
 from service.api.models import Details, Sweep
+from service.queueing import lifecycle
 from service.queueing.lifecycle import Cancel
 from service.records import Role
 from service.store import audit
-from tests.serving import URL, Served, serving, spec, write_sweep
+from tests.serving import URL, Served, once, serving, spec, write_sweep
 
 
 @pytest.fixture
@@ -70,68 +71,43 @@ def test_all_faults_come_at_once(served: Served) -> None:
     assert faults["budget.max_trails"]["nearest"] == "max_trials"
 
 
-def test_the_same_key_is_the_same_sweep(served: Served) -> None:
-    body = json.dumps({"spec": spec()})
-    headers = {"Idempotency-Key": "once", "Content-Type": "application/json"}
-
-    def send(_: int) -> tuple[int, str]:
-        answer = served.ask("submitter", "POST", "/sweeps", content=body, headers=headers)
-        return answer.status_code, answer.json()["id"]
-
-    with ThreadPoolExecutor(10) as pool:
-        found = list(pool.map(send, range(30)))
-    assert sorted(status for status, _ in found) == [200] * 29 + [201]
-    assert len({sweep_id for _, sweep_id in found}) == 1
-    other = served.ask("submitter", "POST", "/sweeps", json={"spec": spec(), "priority": 1}, headers=headers)
-    assert (other.status_code, other.json()["type"]) == (409, "urn:tuneyard:key-conflict")
-    assert served.ask("colleague", "POST", "/sweeps", json={"spec": spec()}, headers=headers).status_code == 201
+def test_a_webhook_for_what_never_happens_is_refused(served: Served) -> None:
+    body = {"url": "https://1.1.1.1/hook", "kinds": ["finished", "finish"]}
+    refused = served.ask("operator", "POST", "/webhooks", json=body)
+    (fault,) = refused.json()["faults"]
+    assert (refused.status_code, fault["path"], fault["nearest"]) == (422, "kinds[1]", "finished")
 
 
-def once(served: Served, path: str, content: str, key: str = "once", who: str = "submitter") -> tuple[int, str]:
-    headers = {"Idempotency-Key": key, "Content-Type": "application/json"}
-    answer = served.ask(who, "POST", path, content=content, headers=headers)
-    return answer.status_code, answer.json()["id" if answer.is_success else "type"]
+def test_the_audit_log_is_read_page_by_page_from_its_end(served: Served) -> None:
+    for name in ("one", "two", "three", "four", "five"):
+        served.ask("operator", "POST", "/projects", json={"name": name})
+    whole = [entry["number"] for entry in served.ask("operator", "GET", "/audit").json()["items"]]
+    seen: list[int] = []
+    while True:
+        query = {"newest": "true", "limit": 2, **({"before": seen[0]} if seen else {})}
+        page = [entry["number"] for entry in served.ask("operator", "GET", "/audit", params=query).json()["items"]]
+        if not page:
+            break
+        seen = page + seen
+    assert seen == whole
 
 
-CONFLICT = (409, "urn:tuneyard:key-conflict")
-
-
-def test_a_key_is_looked_up_before_anything_else(served: Served) -> None:
-    source = served.submit(spec={**spec(), "name": "source"})
-    content = json.dumps({"spec": {**spec(), "search": {"name": "bayes", "warm_start": ["source"]}}})
-    status, first = once(served, "/sweeps", content)
-    assert status == 201
-    served.service.store.forget_sweep(source["id"])
-    assert served.ask("operator", "PUT", "/quotas/user/*", json={"running_sweeps": 0}).status_code == 200
-    assert once(served, "/sweeps", content, "new") == (422, "urn:tuneyard:invalid"), "it would be refused by now"
-    assert once(served, "/sweeps", content) == (200, first)
-    assert once(served, "/sweeps", json.dumps({"spec": {"name": "no sweep"}})) == CONFLICT
-    assert once(served, "/sweeps", content + " ") == CONFLICT, "it is another body, byte for byte"
-    assert once(served, "/sweeps", json.dumps({"spec": spec(), "project": "other"})) == CONFLICT
-    served.service.store.forget_sweep(first)
-    assert once(served, "/sweeps", content) == CONFLICT, "a deleted sweep is not made again"
-
-
-def test_a_fork_by_name_is_made_once_though_the_name_is_its_own_by_now(served: Served) -> None:
-    old = served.submit()
-    path, content = f"/sweeps/{old['name']}/fork", json.dumps({"overrides": ["seed=1"]})
-    status, fork = once(served, path, content)
-    assert status == 201
-    assert served.ask("viewer", "GET", f"/sweeps/{old['name']}").json()["id"] == fork
-    assert once(served, path, content) == (200, fork)
-    assert once(served, f"/sweeps/{old['id']}/fork", content) == CONFLICT
-    assert once(served, "/sweeps", json.dumps({"spec": spec()})) == CONFLICT
-    served.service.store.forget_sweep(old["id"])
-    assert once(served, path, content) == (200, fork)
-
-
-def test_a_key_shows_nobody_a_sweep_that_they_may_not_see(served: Served) -> None:
-    content = json.dumps({"spec": spec(), "project": "other"})
-    _, theirs = once(served, "/sweeps", content, who="operator")
-    served.tokens["operator"] = issue(served.service.store, "operator", "less", {"default": Role.SUBMITTER})[0]
-    status, kind = once(served, "/sweeps", content, who="operator")
-    assert (status, kind) == (404, "urn:tuneyard:not-found")
-    assert theirs
+def test_what_people_saw_counts_as_long_as_a_sweep_only_goes_on(served: Served) -> None:
+    sweep_id, store = served.submit()["id"], served.service.store
+    path = f"/sweeps/{sweep_id}"
+    store.act(sweep_id, None, lifecycle.Placed(1), by="controller")
+    store.act(sweep_id, None, lifecycle.JobSeen(1, JobState.RUNNING, {"epochs": 1}), by="controller")
+    seen = served.ask("submitter", "GET", path)
+    for epochs in (2, 3):
+        store.act(sweep_id, None, lifecycle.JobSeen(1, JobState.RUNNING, {"epochs": epochs}), by="controller")
+    store.act(sweep_id, None, lifecycle.Rebalanced(2), by="controller")
+    headers = {"If-Match": seen.headers["ETag"]}
+    body = {"priority": 7}
+    assert served.ask("submitter", "POST", f"{path}/prioritise", json=body, headers=headers).status_code == 200
+    stale = served.ask("submitter", "POST", f"{path}/prioritise", json=body, headers=headers)
+    assert (stale.status_code, stale.json()["type"]) == (412, "urn:tuneyard:version-conflict")
+    by_version = {"If-Match": f'"{seen.json()["version"]}"'}
+    assert served.ask("submitter", "POST", f"{path}/pause", headers=by_version).status_code == 412
 
 
 def test_lists_are_filtered_and_come_in_pages(served: Served) -> None:
@@ -188,6 +164,29 @@ def test_a_sweep_learns_only_from_sweeps_of_its_project(served: Served) -> None:
         answer = served.ask("submitter", "POST", "/sweeps", json={"spec": body})
         assert answer.status_code == 422, source
         assert answer.json()["faults"][0]["path"] == "search.warm_start[0]"
+
+
+def test_a_quota_is_removed(served: Served) -> None:
+    served.ask("operator", "PUT", "/quotas/user/*", json={"running_sweeps": 0})
+    assert served.ask("submitter", "POST", "/sweeps", json={"spec": spec()}).status_code == 422
+    assert served.ask("submitter", "DELETE", "/quotas/user/*").status_code == 403
+    assert served.ask("operator", "DELETE", "/quotas/user/*").status_code == 204
+    assert served.ask("operator", "DELETE", "/quotas/user/*").status_code == 404
+    assert served.ask("operator", "GET", "/quotas").json() == {"items": []}
+    served.submit()
+
+
+def test_only_an_operator_gives_a_sweep_up_without_its_cluster(served: Served) -> None:
+    sweep_id, store = served.submit()["id"], served.service.store
+    store.act(sweep_id, None, lifecycle.Placed(1), by="controller")
+    path = f"/sweeps/{sweep_id}/cancel"
+    assert served.ask("submitter", "POST", path, params={"force": "true"}).status_code == 403
+    assert served.ask("submitter", "POST", path).json()["state"] == "stopping"
+    given_up = served.ask("operator", "POST", path, params={"force": "true"}).json()
+    assert (given_up["state"], given_up["reason"]) == ("cancelled", lifecycle.GIVEN_UP)
+    assert served.ask("operator", "POST", path, params={"force": "true"}).status_code == 409
+    entry = store.audit(None, newest=True)[-2]
+    assert (entry.subject, entry.outcome) == (f"{sweep_id} by force", "200")
 
 
 def test_a_quota_that_can_never_be_met_is_told_at_once(served: Served) -> None:
@@ -327,3 +326,22 @@ def test_who_has_no_token_makes_none_that_lasts_for_ever(tmp_path: Path) -> None
         assert client.delete(f"/api/v1/tokens/{made['id']}").status_code == 204
         again = served.client.get("/api/v1/whoami", headers={"Authorization": f"Bearer {heir['token']}"})
         assert again.status_code == 401
+
+
+def test_a_name_means_a_sweep_of_the_project_that_is_given(served: Served) -> None:
+    ours, theirs = served.submit(), served.submit("operator", project="other")  # of one name; the newest is theirs
+    of_default, of_other = {"project": "default"}, {"project": "other"}
+    name = ours["name"]
+    assert served.ask("operator", "GET", f"/sweeps/{name}").json()["id"] == theirs["id"]
+    assert served.ask("operator", "GET", f"/sweeps/{name}", params=of_default).json()["id"] == ours["id"]
+    paused = served.ask("operator", "POST", f"/sweeps/{name}/pause", params=of_default).json()
+    gone = served.ask("operator", "DELETE", f"/sweeps/{name}", params=of_default)
+    assert (paused["id"], gone.json()["id"]) == (ours["id"], ours["id"])
+    compared = served.ask("operator", "GET", "/compare", params={**of_default, "sweep": [name, ours["id"]]})
+    assert {entry["sweep_id"] for entry in compared.json()["sweeps"]} == {ours["id"]}
+    for part in ("logs", "events", "trials"):
+        assert served.ask("operator", "GET", f"/sweeps/{name}/{part}", params=of_other).status_code == 200
+    assert served.ask("operator", "GET", f"/sweeps/{ours['id']}", params=of_other).json()["id"] == ours["id"]
+    assert served.ask("submitter", "GET", f"/sweeps/{name}", params=of_other).status_code == 404
+    assert served.ask("submitter", "GET", f"/sweeps/{theirs['id']}", params=of_default).status_code == 404
+    assert served.ask("operator", "GET", f"/sweeps/{name}", params={"project": "nowhere"}).status_code == 404

@@ -20,12 +20,13 @@ from tests.integration.synthetic_sweep import SWEEP as SYNTHETIC
 COMMANDS = (
     "run", "resume", "watch", "stop", "list", "show", "report", "best", "ui", "sync", "validate", "plan", "schema",
     "fmt", "doctor", "replay", "submit", "login", "context", "logs", "compare", "queue", "pause", "cancel", "extend",
-    "fork", "delete", "serve", "prioritize", "audit",
+    "fork", "delete", "serve", "prioritize", "audit", "new", "recipes",
 )  # fmt: skip
 IN_GROUPS = (
-    "token create", "token list", "token revoke", "quota show", "quota set", "project list", "project create",
-    "webhook list", "webhook add", "webhook remove",
+    "token create", "token list", "token revoke", "quota show", "quota set", "quota remove",
+    "project list", "project create", "webhook list", "webhook add", "webhook remove",
 )  # fmt: skip
+GROUPS = sorted({command.split()[0] for command in IN_GROUPS})
 SWEEP = """
 kind: sweep
 name: small
@@ -52,7 +53,7 @@ def sweep_file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, *IN_GROUPS])
+@pytest.mark.parametrize("command", ["", *COMMANDS, *GROUPS, *IN_GROUPS])
 def test_every_command_has_help_with_examples(command: str) -> None:
     result = CliRunner().invoke(app, [*command.split(), "--help"])
     assert result.exit_code == 0
@@ -66,7 +67,7 @@ def test_delete_says_what_it_leaves() -> None:
 def test_there_is_no_command_without_a_test() -> None:
     names = {info.name or (info.callback.__name__ if info.callback else "") for info in app.registered_commands}
     assert {name.replace("list_sweeps", "list") for name in names} == set(COMMANDS)
-    assert {group.name for group in app.registered_groups} == {command.split()[0] for command in IN_GROUPS}
+    assert {group.name for group in app.registered_groups} == set(GROUPS)
 
 
 def test_a_valid_file_is_valid(sweep_file: Path) -> None:
@@ -161,3 +162,14 @@ def test_too_few_trials_for_importance_are_said(home: Path) -> None:
     text = tuneyard("--data-dir", str(home), "show", "--importance").stdout
     assert "too few trials to tell" in text
     assert "too few trials to advise on early stopping" in text
+
+
+@pytest.mark.parametrize("command", ["serve --port 0 --cluster http://127.0.0.1:9", "schema --output {}/schema.json"])
+def test_a_place_that_cannot_be_written_is_said_without_a_traceback(command: str, tmp_path: Path) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("a file where a folder has to be")
+    result = tuneyard("--data-dir", str(taken / "home"), *command.format(taken).split())
+    assert result.returncode == 1
+    assert result.stderr.startswith("tuneyard: ")
+    assert str(taken) in result.stderr
+    assert "Traceback" not in result.stderr

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from service.api.problems import problem_of
+from service.client import Client
 from service.client.http import Call, Transport
 from service.errors import ServerError
 from service.store import StoreUnavailableError, UncertainWriteError
@@ -28,6 +30,7 @@ class Scripted:
     url: str = ""
     answers: list[Answer] = field(default_factory=list)
     asked: int = 0
+    paths: list[str] = field(default_factory=list)
 
 
 @pytest.fixture
@@ -39,7 +42,10 @@ def server() -> Iterator[Scripted]:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             self.do_GET()
 
+        do_DELETE = do_POST  # noqa: N815  # as its base looks for it
+
         def do_GET(self) -> None:
+            found.paths.append(self.path)
             status, headers = found.answers[min(found.asked, len(found.answers) - 1)]
             found.asked += 1
             self.send_response(status)
@@ -116,3 +122,42 @@ def test_what_is_followed_waits_for_as_long_as_it_is_told_to(server: Scripted) -
         next(http.follow("/events"))
     assert server.asked == 1, "an hour is longer than anybody waits"
     http.close()
+
+
+def test_what_has_been_followed_outlasts_a_restart_of_the_server(server: Scripted) -> None:
+    """Streams that break off at once, and then a server that is away for longer than a command waits at first."""
+    http = Transport(server.url, None, patience_s=0.1)
+    server.answers = [(200, {}), *[AWAY] * 6, (404, {})]
+    with pytest.raises(ServerError) as over:
+        next(http.follow("/events", away_s=60.0))
+    assert (over.value.status, server.asked) == (404, 8)
+    server.answers, server.asked = [AWAY], 0
+    with pytest.raises(ServerError, match="503"):
+        next(http.follow("/events", away_s=60.0))
+    http.close()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.sweep("digits"),
+        lambda client: client.cancel("digits"),
+        lambda client: client.cancel("digits", force=True),
+        lambda client: client.pause("digits"),
+        lambda client: client.resume("digits"),
+        lambda client: client.extend("digits", 9),
+        lambda client: client.prioritise("digits", 9),
+        lambda client: client.delete("digits"),
+        lambda client: client.fork("digits"),
+        lambda client: client.trials("digits"),
+        lambda client: client.best("digits"),
+        lambda client: client.report("digits"),
+        lambda client: client.logs("digits"),
+        lambda client: client.events("digits"),
+    ],
+)
+def test_a_sweep_is_looked_for_in_the_clients_project(server: Scripted, call: Callable[[Client], object]) -> None:
+    server.answers = [DONE]
+    with Client(server.url, project="vision") as client, contextlib.suppress(ServerError):  # the answer is no sweep
+        call(client)
+    assert [path.partition("?")[2].split("&")[0] for path in server.paths] == ["project=vision"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -58,6 +59,30 @@ def test_it_is_away_until_it_is_up_and_comes_up_again(tmp_path: Path, monkeypatc
     until(lambda: place.capacity() == Capacity(1.0, 0.0, 1))
     heads[0].dies()
     until(lambda: place.capacity() == Capacity(2.0, 0.0, 1))
+    place.leave(is_idle=False)
+
+
+def test_why_it_does_not_come_up_is_told_while_it_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_place, "WAIT_S", 0.01)
+    is_second, may_end = threading.Event(), threading.Event()
+    tries = iter((None, is_second))
+
+    def own(_folder: Path) -> Head:
+        again = next(tries, None)
+        if again is not None:
+            again.set()
+            may_end.wait(10)
+        msg = "no port is free"
+        raise JobError(msg)
+
+    place = OwnPlace(tmp_path, own)  # type: ignore[arg-type]  # stands in for a Ray
+    place.start()
+    assert is_second.wait(10)
+    with pytest.raises(PlaceLostError, match="no port is free"):
+        place.capacity()
+    may_end.set()
     place.leave(is_idle=False)
 
 

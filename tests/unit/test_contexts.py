@@ -8,6 +8,7 @@ import pytest
 
 from service.client import contexts
 from service.client.contexts import Context, Contexts
+from service.client.http import Transport
 from service.errors import ContextError
 
 
@@ -86,3 +87,23 @@ def test_a_damaged_file_says_what_to_do(folder: Path, text: str) -> None:
     (folder / "contexts.json").write_text(text)
     with pytest.raises(ContextError, match=r"remove it and log in again"):
         contexts.load()
+
+
+@pytest.mark.parametrize("url", ["5", '"nonsense"', "null", '"http://ada:hidden@lab.example.org"'])
+def test_a_file_that_somebody_has_spoilt_is_said_to_be(folder: Path, url: str) -> None:
+    folder.mkdir()
+    (folder / "contexts.json").write_text(f'{{"current": "a", "contexts": {{"a": {{"url": {url}}}}}}}')
+    with pytest.raises(ContextError) as refused:
+        contexts.load()
+    assert "hidden" not in str(refused.value)
+
+
+def test_a_token_that_cannot_travel_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNEYARD_TOKEN", "ty_other\r\n")
+    found = contexts.chosen("http://127.0.0.1:9")
+    assert found is not None
+    assert found.token == "ty_other", "what a file's last line ends with is no part of it"
+    for token in ("ty_can\nary", "ty_can\u00e4ry", "ty_can ary", "ty_can\0ary"):
+        with pytest.raises(ContextError) as refused:
+            Transport("http://127.0.0.1:9", token)
+        assert "ty_" not in str(refused.value)

@@ -136,6 +136,23 @@ def test_a_lost_driver_is_started_again_after_a_while_and_given_up_after_many(wo
     assert "killed by SIGKILL" in world[sweep].reason
 
 
+def test_why_a_driver_did_not_even_start_is_told_from_what_its_job_printed(world: World) -> None:
+    sweep = world.submit()
+    world.passes(2)
+    world.cluster.printed[sweep] = "Traceback …\nModuleNotFoundError: No module named 'service'\x1b[0m\n\n"
+    world.cluster.ends(sweep, JobState.FAILED, "exit code 1")
+    world.passes()
+    why = "its driver was lost: exit code 1"
+    assert world[sweep].reason == f"{why}: ModuleNotFoundError: No module named 'service'\N{REPLACEMENT CHARACTER}[0m"
+
+    world.hurry(sweep)
+    world.passes(2)
+    world.cluster.says(sweep, "running")
+    world.cluster.ends(sweep, JobState.FAILED, "exit code 1")
+    world.passes()
+    assert world[sweep].reason == why
+
+
 def test_a_driver_that_brings_the_sweep_forward_is_started_again_without_end(world: World) -> None:
     sweep = world.submit()
     world.passes(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +13,16 @@ import pytest
 import sqlalchemy as sa
 
 from cluster.backend import JobState, JobStatus
-from service.control import placement
+from service.control import controller, placement
 from service.control.hands import Hands
 from service.control.leadership import LEASE_S, NotLeadingError
+from service.errors import SweepNotFoundError
 from service.queueing import lifecycle
 from service.records import State
 from service.store.schema import leases
 from service.sweeps import folders
 from service.sweeps.folders import Sweep
+from service.tuning.storage_objects import ObjectStorage
 from tests.controlled import World
 
 
@@ -159,3 +162,127 @@ def test_one_who_may_not_lead_any_more_tells_a_driver_nothing(world: World, comm
     with pytest.raises(NotLeadingError):
         world.controller._carry_out(replace(world[sweep], concurrency=1), command)
     assert (world.folder(sweep) / "control.json").read_text() == before
+
+
+def test_the_cluster_forgets_the_job_of_a_sweep_that_was_over_long_ago(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over, running = world.submit(), world.submit()
+    world.passes(2)
+    world.cluster.finishes(over)
+    world.passes(2)
+    assert world[over].state is State.COMPLETED
+    world.controller._tidy_at = 0.0
+    world.passes()
+    assert over in world.cluster.jobs, "its output can be looked at for a while"
+    monkeypatch.setattr(controller, "JOB_KEPT_S", -60.0)
+    world.controller._tidy_at = 0.0
+    world.passes()
+    assert set(world.cluster.jobs) == {running}
+    world.act(over, lifecycle.Extend(8))
+    world.passes(2)
+    assert (world[over].state, world.cluster.jobs[over].attempt) == (State.RUNNING, 2)
+
+
+def test_the_cluster_forgets_the_job_of_a_sweep_that_is_deleted(world: World) -> None:
+    sweep = world.submit()
+    world.passes(2)
+    world.act(sweep, lifecycle.Delete())
+    world.passes(3)
+    assert world.cluster.jobs == {}
+    with pytest.raises(SweepNotFoundError):
+        world.store.sweep(sweep, None)
+
+
+def test_a_job_is_not_lost_because_the_cluster_was_seen_before_another_replica_submitted_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = world.submit()
+    world.passes(2)
+    monkeypatch.setattr(world.cluster, "statuses", lambda _: {})
+    world.passes()
+    assert (world[sweep].state, world[sweep].attempt) == (State.RUNNING, 1)
+
+
+@pytest.mark.parametrize("wish", [lifecycle.Cancel(), lifecycle.Delete()])
+def test_a_sweep_whose_cluster_is_gone_for_good_is_given_up_and_removed(world: World, wish: lifecycle.Event) -> None:
+    sweep = world.submit()
+    world.passes(2)
+    world.cluster.is_away = True
+    world.act(sweep, wish)
+    world.passes(3)
+    assert world[sweep].state is State.STOPPING
+    world.act(sweep, lifecycle.GiveUp())
+    assert (world[sweep].state, world[sweep].reason) == (State.CANCELLED, lifecycle.GIVEN_UP)
+    world.act(sweep, lifecycle.Delete())
+    world.passes(2)
+    assert not world.folder(sweep).exists()
+    with pytest.raises(SweepNotFoundError):
+        world.store.sweep(sweep, None)
+
+
+def test_a_deleted_sweep_stays_while_its_cluster_is_only_away(world: World) -> None:
+    sweep = world.submit()
+    world.passes(2)
+    world.cluster.finishes(sweep)
+    world.passes()
+    world.cluster.is_away = True
+    world.act(sweep, lifecycle.Delete())
+    world.passes(2)
+    assert world.folder(sweep).exists()
+    world.act(sweep, lifecycle.GiveUp())
+    world.passes()
+    assert not world.folder(sweep).exists()
+
+
+def test_what_nobody_needs_any_more_is_tidied_away_each_hour(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    tidied: list[float] = []
+    monkeypatch.setattr(world.store, "tidy", tidied.append)
+    world.passes(3)
+    assert len(tidied) == 1
+    assert world.store.now() - tidied[0] >= controller.RECORD_KEPT_S
+
+
+def test_sweeps_that_learn_for_minutes_keep_no_other_from_starting_or_ending(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over, ended = threading.Event(), world.submit()
+    monkeypatch.setattr(placement.Placement, "_learn", lambda *_: over.wait(30))
+    world.passes(2)
+    world.cluster.cpus = 100.0
+    learning = [world.submit(search={"name": "tpe", "warm_start": ["*"]}) for _ in range(20)]
+    hands = Hands()
+    world.controller._hands = hands
+    world.passes()
+    assert {world[sweep].state for sweep in learning} == {State.STARTING}
+    begun = world.submit()
+    world.act(ended, lifecycle.Cancel())
+    world.passes()
+    deadline = time.monotonic() + 10
+    while not (begun in world.cluster.jobs and world.cluster.stopped) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    over.set()
+    assert begun in world.cluster.jobs
+    assert [sweep for sweep, _ in world.cluster.stopped] == [ended]
+    assert hands.close(20)
+
+
+def test_what_drivers_were_told_on_an_object_store_is_not_remembered_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, written = [0.0], list[str]()
+    place = placement.Placement(
+        placement.Ground(world.home, storage=ObjectStorage("s3://bucket")), world.cluster, "auto"
+    )
+    monkeypatch.setattr(Sweep, "exists", lambda _: True)
+    monkeypatch.setattr(placement, "read_control", lambda _: None)
+    monkeypatch.setattr(placement, "write_control", lambda at, _: written.append(at.name))
+    monkeypatch.setattr("service.control.placement.time.monotonic", lambda: clock[0])
+    record = world.store.sweep(world.submit(), None)
+    sweeps = [replace(record, id=f"digits-{number}") for number in range(50)]
+    for sweep in sweeps:
+        place.tell(sweep)
+        place.tell(sweep)
+        clock[0] += 10.0
+    assert len(written) == len(sweeps)
+    assert 1 < len(place._told) < 10

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from service import doctor
+from tests.kube.place import TEMPLATE, a_place
 
 
 def test_environment_variables_that_sweeps_ignore_are_pointed_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,3 +64,14 @@ def test_a_folder_in_somebody_elses_data_folder_is_an_error(tmp_path: Path, monk
 def test_a_damaged_store_is_an_error(home: Path) -> None:
     (home / "mlflow.db").write_text("this is no database, but long enough to look like a file of one")
     assert "store" in next(doctor._mlflow(doctor._probe(doctor._MLFLOW, home))).text
+
+
+def test_kubernetes_is_looked_at_where_a_service_is_set_up_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert list(doctor._kubernetes({"cluster": "local"})) == []
+    absent = next(doctor._kubernetes({"cluster": "kuberay", "kube_template": "no/such.yaml"}))
+    assert (absent.level, "no/such.yaml" in absent.text) == ("error", True)
+    with a_place(tmp_path, monkeypatch):
+        found = next(doctor._kubernetes({"cluster": "kuberay", "kube_template": str(TEMPLATE)}))
+    assert (found.level, "2 CPUs and 0 GPUs" in found.text) == ("good", True)

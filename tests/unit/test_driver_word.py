@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.control import sighting
 from service.queueing.news import news
 from service.queueing.queue import demand
 from service.records import State, SweepRecord
 from service.sweeps.driver_word import tidied
+from service.tuning.storage_objects import ObjectStorage
 from service.views.progress import line, picture
 from tests.controlled import SPEC
 
@@ -57,3 +60,22 @@ def test_whatever_was_said_can_be_used_stored_and_shown(said: dict[str, Any]) ->
     assert demand(after).cpu == 1
     line(word)
     picture(word)
+
+
+def test_words_out_of_an_object_store_are_kept_no_longer_than_they_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, reads = [0.0], list[str]()
+
+    def read(place: ObjectStorage) -> dict[str, Any]:
+        reads.append(place.name)
+        return WORD
+
+    monkeypatch.setattr(sighting, "_word_in", read)
+    monkeypatch.setattr("service.control.sighting.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr(sighting, "_heard", {})
+    sweeps = [ObjectStorage("s3://bucket", f"sweeps/{number}") for number in range(100)]
+    for place in sweeps:
+        sighting.newest_word(place)
+        assert sighting.newest_word(place) == WORD
+        clock[0] += place.pace_s / 10
+    assert len(reads) == len(sweeps)
+    assert 1 < len(sighting._heard) < 10

@@ -10,7 +10,7 @@ import pytest
 
 from cluster.backend import Capacity, PlaceLostError
 from service.api import last_seen
-from service.api.last_seen import LastSeen
+from service.api.last_seen import LastSeen, Unseen
 from tests.pretend_cluster import PretendCluster
 from tests.serving import serving
 
@@ -65,6 +65,27 @@ def test_what_is_wrong_is_said_until_it_is_right_again(monkeypatch: pytest.Monke
         return next(answers)()
 
     seen = LastSeen(ask)
-    assert seen() == "Ray does not answer"
-    assert "not understood" in str(seen())
+    first, second = seen(), seen()
+    assert isinstance(first, Unseen)
+    assert first.detail == "Ray does not answer"
+    assert "not understood" in str(second)
     assert seen() == Capacity(4.0, 0.0, 1)
+
+
+class Lost(PretendCluster):
+    """A cluster that is away."""
+
+    def capacity(self) -> Capacity:
+        raise PlaceLostError("the Ray at http://ray-head.internal:8265 does not answer")  # noqa: EM101, TRY003  # as above
+
+
+def test_where_the_cluster_is_shows_to_operators_alone(tmp_path: Path) -> None:
+    with serving(tmp_path, backend=Lost(tmp_path)) as served:
+        served.submit()
+        waits = {who: served.ask(who, "GET", "/queue").text for who in ("viewer", "operator")}
+        messages = {
+            who: served.ask(who, "GET", "/cluster").json()["message"] for who in ("viewer", "admin", "operator")
+        }
+    assert "ray-head.internal" in messages["operator"]
+    assert {who: "ray-head.internal" in text for who, text in waits.items()} == {"viewer": False, "operator": True}
+    assert messages["viewer"] == messages["admin"] == "it does not answer just now; an operator sees why"

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from cluster.backend import JobState
+from service.queueing.driver_words import SPARE_HOURS
 from service.queueing.lifecycle import (
     CANCEL_WAIT_S,
     MAX_FAILURES,
     PAUSE_WAIT_S,
-    SPARE_HOURS,
     Allow,
     Cancel,
     Delete,
@@ -112,6 +112,13 @@ def test_a_lost_driver_is_started_again_after_a_while_but_not_for_ever() -> None
     assert (failed.state, failed.failures) == (State.FAILED, MAX_FAILURES)
     assert "no room" in failed.reason
     assert after(Resume(), sweep=failed).state is State.QUEUED
+
+
+def test_a_clock_that_is_set_back_does_not_put_off_a_lost_sweep() -> None:
+    lost = after(JobLost(1), sweep=RUNNING, now=90_000.0)
+    assert lost.state is State.QUEUED
+    assert after(Placed(1), sweep=lost, now=90_001.0) == lost, "its driver has been lost just now"
+    assert after(Placed(1), sweep=lost, now=10.0).state is State.STARTING
 
 
 def test_a_driver_that_brought_the_sweep_forward_is_the_first_to_be_lost() -> None:

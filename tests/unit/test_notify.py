@@ -115,6 +115,13 @@ def test_one_that_is_down_is_asked_again_later_and_does_not_hold_up_others(pool:
     assert [p.delivery for p in post.sent] == ["b-3", "a-1", "a-2"]
 
 
+def test_what_failed_together_is_told_in_its_order_later(pool: ThreadPoolExecutor) -> None:
+    table = Table([owed(number) for number in range(1, 9)])
+    notifier = Notifier(table, (), "", Post({"http://a.example/": UndeliveredError("a.example answered 500")}))
+    turn(notifier, pool)
+    assert len({row.next_at for row in table.rows}) == 1
+
+
 def test_a_slow_receiver_keeps_no_other_waiting(pool: ThreadPoolExecutor) -> None:
     table, may_answer, sent = Table([owed(1), owed(2, "b")]), threading.Event(), list[str]()
 

@@ -90,6 +90,16 @@ def test_auto_takes_sweeps_of_the_same_kind_the_newest_first(tmp_path: Path) -> 
     assert [past.name[:2] for past in both.sweeps] == ["aa", "ee"]
 
 
+def test_a_ledger_that_leads_out_of_its_sweeps_folder_is_not_followed(tmp_path: Path) -> None:
+    other = tmp_path / "sweeps" / left_behind(tmp_path, "theirs")
+    mine = tmp_path / "sweeps" / left_behind(tmp_path, "mine")
+    for segment in (mine / "ledger").iterdir():
+        segment.unlink()
+    for segment in (other / "ledger").iterdir():
+        (mine / "ledger" / segment.name).symlink_to(segment)
+    assert "is a link" in refusal(tmp_path, "search.warm_start=mine")
+
+
 def test_auto_without_any_is_no_fault_and_says_so(tmp_path: Path) -> None:
     job, data = with_past(tmp_path, Job("new", spec("search.warm_start=auto").to_dict()))
     assert data is None

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from cluster.backend import Node
+from cluster.kuberay import Group
 from service import plugins
 from service.spec.sweep_spec import parse_sweep
 from service.sweeps.plan import Plan, plan
+from service.sweeps.plan_nodes import node_lines
 from service.views.plan import plan_lines
 
 SWEEP = """\
@@ -79,6 +83,7 @@ def test_a_grid_ends_after_its_last_point() -> None:
 def test_hours_need_the_seconds_of_an_epoch_and_keep_to_the_budget() -> None:
     text = "budget: {max_trials: 100, cpu_hours: 2}\nresources: {cpu: 4}\nscheduler: {name: fifo}\n"
     assert planned(text).worst_cpu_hours == 2
+    assert planned(text).expected_cpu_hours is None, "a limit says nothing of what is to be expected"
     assert planned(text, seconds_per_epoch=1).worst_cpu_hours == 2
     assert planned(text, seconds_per_epoch=0.1).worst_cpu_hours == pytest.approx(100 * 27 * 0.1 * 4 / 3600)
     assert planned("budget: {max_trials: 9}\n").expected_cpu_hours is None
@@ -113,3 +118,44 @@ def test_folds_and_seeds_are_counted_as_fits() -> None:
     open_ended = planned("budget: {wall_clock: 1h}\nevaluation: {folds: 2}\n")
     assert open_ended.fits is not None
     assert (open_ended.fits.most, open_ended.fits.expected) == (None, None)
+
+
+BIG = "8 CPUs, 1 GPU, 32 GiB"
+CPU, GPU = Group("cpu", 0, 20, Node(4.0, 0.0, 16.0 * 2**30)), Group("gpu", 0, 2, Node(8.0, 1.0, 32.0 * 2**30))
+
+
+@pytest.mark.parametrize(
+    ("more", "groups", "said"),
+    [
+        ("resources: {cpu: 2}", [CPU, GPU], ["5 of at most 20 cpu (4 CPUs, 16 GiB), for 10 trials"]),
+        ("resources: {cpu: 2, memory: 10GiB}", [CPU], ["10 of at most 20 cpu (4 CPUs, 16 GiB), for 10 trials"]),
+        (
+            "resources: {cpu: 1, gpu: 0.3}",
+            [CPU, GPU],
+            [
+                f"2 of at most 2 gpu ({BIG}), for 6 trials",
+                "4 of 10 trials at a time have no node: the groups are at their most",
+            ],
+        ),
+        ("resources: {cpu: 16}", [CPU, GPU], [f"none: one trial asks for 16 CPUs, and the largest node has {BIG}"]),
+        (
+            "resources: {cpu: 2, gpu: 1}",
+            [],
+            ["10 trials at a time ask for 2 CPUs, 1 GPU each, 20 CPUs, 10 GPUs together"],
+        ),
+    ],
+)
+def test_a_plan_says_which_nodes_a_sweep_wants(more: str, groups: list[Group], said: list[str]) -> None:
+    text = f"{SWEEP}budget: {{max_trials: 40, max_concurrent_trials: 10}}\n{more}\n"
+    assert list(node_lines(parse_sweep(text, file="s.yaml", root=Path()), 40, groups)) == said
+
+
+def test_without_an_end_every_group_is_at_its_most() -> None:
+    spec = parse_sweep(f"{SWEEP}budget: {{wall_clock: 1h}}\n", file="s.yaml", root=Path())
+    assert node_lines(spec, None, [CPU, GPU]) == (
+        "20 of at most 20 cpu (4 CPUs, 16 GiB), for 80 trials",
+        "2 of at most 2 gpu (8 CPUs, 1 GPU, 32 GiB), for 16 trials",
+    )
+    assert node_lines(spec, None, []) == ("as many as there are; one trial asks for 1 CPU",)
+    lines = plan_lines(replace(plan(spec), nodes=node_lines(spec, None, [CPU])))
+    assert "nodes        20 of at most 20 cpu (4 CPUs, 16 GiB), for 80 trials" in lines

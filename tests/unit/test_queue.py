@@ -90,6 +90,13 @@ class TestPlainCases:
             judged = settling.judge(Capacity(float(cpus)), float(now))
             assert (judged.cpus, judged.is_settled) == (cpus, is_settled), now
 
+    def test_a_clock_that_is_set_back_holds_no_place_for_a_lost_node(self) -> None:
+        settling = Settling()
+        settling.judge(Capacity(8.0), 90_000.0)
+        assert [settling.judge(Capacity(2.0), now).is_settled for now in (90_001.0, 10.0, 69.0, 70.0)] == [
+            False, False, False, True,
+        ]  # fmt: skip
+
     def test_quotas_bar_place_and_say_so(self) -> None:
         quotas = {
             ("user", "*"): Quota(running_sweeps=1),

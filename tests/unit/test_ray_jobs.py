@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 import subprocess
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
@@ -21,6 +22,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cluster import ray_jobs
 from cluster.backend import Capacity, JobError, JobRequest, JobState, Node, PlaceLostError
 from cluster.ray_jobs import Access, RayJobsBackend, entrypoint
 from service.control.cluster_place import RemotePlace
@@ -220,3 +222,106 @@ def test_a_cluster_in_trouble_is_told_from_a_job_that_it_refuses(
             RayJobsBackend(f"http://127.0.0.1:{server.server_port}").submit(JobRequest("job", ("true",), "/"))
         server.shutdown()
     assert isinstance(caught.value, PlaceLostError) == is_its_own
+
+
+class _Crowded(BaseHTTPRequestHandler):
+    """A cluster full of other people's jobs, beside attempts of one of ours, which can be submitted and deleted."""
+
+    jobs: ClassVar[dict[str, dict[str, object]]] = {}
+    asked: ClassVar[list[str]] = []
+
+    def _answer(self, said: object) -> None:
+        self.asked.append(f"{self.command} {self.path}")
+        self.send_response(404 if said is None else 200)
+        self.end_headers()
+        self.wfile.write(json.dumps(said).encode())
+
+    def do_GET(self) -> None:
+        others = [{"submission_id": f"raysubmit_{n}", "status": "SUCCEEDED", "metadata": {}} for n in range(100)]
+        one = self.path.removeprefix("/api/jobs/")
+        self._answer(self.jobs.get(one) if one else [*others, *self.jobs.values()])
+
+    def do_POST(self) -> None:
+        sent = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.jobs[sent["submission_id"]] = {**sent, "status": "RUNNING"}
+        self._answer({})
+
+    def do_DELETE(self) -> None:
+        self._answer({} if self.jobs.pop(self.path.removeprefix("/api/jobs/"), None) else None)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def crowded() -> Iterator[RayJobsBackend]:
+    _Crowded.jobs.clear()
+    _Crowded.asked.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Crowded) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield RayJobsBackend(f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+
+
+def attempt(number: int) -> JobRequest:
+    return JobRequest("job", ("true",), "/", number)
+
+
+def test_all_jobs_of_a_cluster_are_not_asked_for_with_each_look(crowded: RayJobsBackend) -> None:
+    crowded.submit(attempt(1))
+    _Crowded.asked.clear()
+    for _ in range(20):
+        assert crowded.statuses(["job", "never"])["job"].state is JobState.RUNNING
+    assert _Crowded.asked == ["GET /api/jobs/job"] * 20, "the submission has listed them already"
+    _Crowded.jobs["job"]["status"] = "SUCCEEDED"
+    assert [crowded.statuses(["job"])["job"].state for _ in range(3)] == [JobState.SUCCEEDED] * 3
+    assert len(_Crowded.asked) == 21, "what is over stays so"
+    crowded.submit(attempt(2))
+    assert crowded.statuses(["job"])["job"].attempt == 2
+
+
+def test_what_is_known_of_a_cluster_is_not_believed_for_long(
+    crowded: RayJobsBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowded.submit(attempt(1))
+    _Crowded.jobs.clear()
+    assert crowded.statuses(["job"]) == {}, "a job that is gone has all of them asked for"
+    crowded.submit(attempt(1))
+    _Crowded.jobs["job.2"] = _about(2, "RUNNING")
+    assert crowded.status("job").attempt == 2
+    _Crowded.jobs["job.3"] = _about(3, "RUNNING")
+    assert crowded.statuses(["job"])["job"].attempt == 2
+    monkeypatch.setattr(ray_jobs, "LIST_EVERY_S", 0.0)
+    assert crowded.statuses(["job"])["job"].attempt == 3
+
+
+def test_attempts_that_were_superseded_are_deleted_but_for_the_last_one(crowded: RayJobsBackend) -> None:
+    for number in (1, 2, 3, 4):
+        crowded.submit(attempt(number))
+        _Crowded.jobs["job" if number == 1 else f"job.{number}"]["status"] = "FAILED"
+    assert sorted(_Crowded.jobs) == ["job.3", "job.4"]
+
+
+def test_a_cluster_that_does_not_forget_says_so(crowded: RayJobsBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    crowded.submit(attempt(1))
+    _Crowded.jobs["job"]["status"] = "FAILED"
+    monkeypatch.setattr(_Crowded, "do_DELETE", lambda handler: handler.send_error(500, "no agent"))
+    with pytest.raises(JobError, match="does not forget job"):
+        crowded.forget("job")
+
+
+def test_what_ray_writes_of_a_job_that_was_deleted_is_in_nobody_s_way(
+    crowded: RayJobsBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _Crowded.jobs["job"] = {"submission_id": "job", "status": "SUCCEEDED", "entrypoint": "Entrypoint not found."}
+    take = _Crowded.do_POST
+
+    def refuse_twice(handler: _Crowded) -> None:
+        if "job" in _Crowded.jobs:
+            handler.send_error(500, "Job with submission_id job already exists.")
+        else:
+            take(handler)
+
+    monkeypatch.setattr(_Crowded, "do_POST", refuse_twice)
+    assert crowded.submit(attempt(1)).state is JobState.RUNNING
+    assert crowded.submit(attempt(1)) == crowded.status("job")

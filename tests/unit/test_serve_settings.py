@@ -9,9 +9,11 @@ import pytest
 
 from cluster import ray_head
 from service.api.sweep_views import Views
-from service.errors import SpecError
+from service.errors import BackendError, SpecError
+from service.server.auth_settings import auth_settings
 from service.server.mlflow_beside import answers_to
-from service.server.settings import ServeSettings, caution, is_loopback, settings_of
+from service.server.serve import serve
+from service.server.settings import ServeSettings, caution, is_loopback, settings_of, shared_by_pods
 from service.settings import child_environment
 
 HOME = Path("data")
@@ -128,3 +130,25 @@ def test_what_the_service_starts_gets_none_of_its_secrets(tmp_path: Path, monkey
         assert "canary" not in str(environment), who
         assert environment["PATH"], who
     assert child_environment()["MLFLOW_TRACKING_USERNAME"] == "somebody", "MLflow's own are for MLflow"
+
+
+def test_kubernetes_is_a_cluster_with_settings_of_its_own() -> None:
+    given = {"cluster": "kuberay", "kube_namespace": "tuning", "kube_cluster": "ours"}
+    found = settings_of(HOME, {"kube_template": "my.yaml"}, given)
+    assert (found.cluster, found.kube_namespace, found.kube_cluster) == ("kuberay", "tuning", "ours")
+    assert found.kube_template == Path("my.yaml")
+    assert "data" in (shared_by_pods(found) or "")
+    assert shared_by_pods(ServeSettings(HOME)) is None
+    assert settings_of(HOME, {}, {"cluster": "kuberay"}).kube_template == Path("/etc/tuneyard/rayjob.yaml")
+    with pytest.raises(SpecError) as caught:
+        settings_of(HOME, {"kube_namespace": "tuning", "kube_template": "my.yaml"}, {"kube_cluster": "ours"})
+    assert [fault.path for fault in caught.value.faults] == ["--kube-namespace", "--kube-template", "--kube-cluster"]
+    with pytest.raises(SpecError, match="lower case letters"):
+        settings_of(HOME, {"cluster": "kuberay", "kube_namespace": "Tuning!"}, {})
+
+
+def test_a_template_with_faults_keeps_the_service_from_starting(tmp_path: Path) -> None:
+    (tmp_path / "rayjob.yaml").write_text("{apiVersion: ray.io/v1, kind: RayJob, spec: {submissionMode: Job}}")
+    options = {"cluster": "kuberay", "kube_template": str(tmp_path / "rayjob.yaml"), "port": "0"}
+    with pytest.raises(BackendError, match=r"rayjob.yaml cannot be used:\n  spec.submissionMode: is 'Job'"):
+        serve(settings_of(tmp_path, options, {}), auth_settings("none", {}), print)

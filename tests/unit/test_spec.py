@@ -100,6 +100,12 @@ def test_every_yaml_among_the_cases_is_a_test() -> None:
     assert len(FAULTY) > 8
 
 
+def test_a_lightning_config_in_place_of_a_sweep_file_is_one_fault_that_says_what_to_do() -> None:
+    (said,) = faults((CASES / "fit.yaml").read_text())
+    assert "this is a LightningCLI config, and no sweep file" in said
+    assert "`base:`" in said
+
+
 def test_the_example_of_the_design_is_read_as_it_is_meant() -> None:
     spec = load_sweep(CASES / "valid" / "design.yaml")
     assert spec.parameters["optimizer.init_args.lr"] == Real(1e-4, 1e-1, log=True)

@@ -37,6 +37,19 @@ def test_an_id_suits_kubernetes_whatever_the_name(name: str) -> None:
     assert re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?-\d{8}-[0-9a-f]{6}", found)
 
 
+def test_all_that_a_new_sweep_begins_with_is_on_the_disk(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced, sync = set(), os.fsync
+
+    def noted(descriptor: int) -> None:
+        sync(descriptor)
+        synced.add(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    sweep = folders.create(home, Job("digits-20261123-0a1b2c", {}), {"folder": "."}, b"past")
+    assert sweep.launch() == {"folder": "."}
+    assert {path.stat().st_ino for path in sweep.folder.iterdir()} < synced
+
+
 def test_ids_of_one_name_differ() -> None:
     assert len({folders.new_id("digits") for _ in range(50)}) == 50
 
