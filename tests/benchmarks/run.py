@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import cli_start, digits_sweep, noop_trials, service_load, store_rates
+from tests.benchmarks import cli_start, digits_sweep, noop_trials, service_load, sizing, store_rates
 from tests.benchmarks.measure import ROOT, Measure
 
 BENCHMARKS: dict[str, Callable[[Path], list[Measure]]] = {
@@ -29,6 +29,7 @@ BENCHMARKS: dict[str, Callable[[Path], list[Measure]]] = {
     "noop": noop_trials.measure_cost,
     "digits": digits_sweep.measure,
     "growth": noop_trials.measure_growth,
+    "sizing": sizing.measure,
 }
 
 
