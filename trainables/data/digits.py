@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from trainables.data.splits import ArrayDataModule, SplitPlan
@@ -20,9 +23,11 @@ class Digits(ArrayDataModule):
         seed: Seed of the splits alone; the order of batches follows the global seed.
         validation_share: Share of the non-test images that validates, where `folds` is 1.
         test_share: Share of all images that no search sees.
+        train_samples: Images to train on at most, spread evenly over the digits; 0 for all that the split leaves.
+        digits: Which digits there are; the classes count from 0 in this order. None for all ten.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  # arguments of a config
         self,
         batch_size: int = 64,
         folds: int = 1,
@@ -30,15 +35,35 @@ class Digits(ArrayDataModule):
         seed: int = 0,
         validation_share: float = 0.2,
         test_share: float = 0.2,
+        train_samples: int = 0,
+        digits: list[int] | None = None,
     ) -> None:
         super().__init__(batch_size, SplitPlan(seed, folds, fold, validation_share, test_share))
         self.save_hyperparameters()
+        self.train_samples, self.digits = train_samples, list(range(10)) if digits is None else digits
+        if train_samples < 0 or not self.digits or not set(self.digits) <= set(range(10)):
+            msg = f"train_samples {train_samples} must be at least 0, and digits {digits} some of 0 to 9"
+            raise ValueError(msg)
 
-    def setup(self, stage: str | None = None) -> None:  # noqa: ARG002  # every stage needs the same arrays
-        """Load and split the images, once."""
-        if not self.parts:
-            images, labels = _load()
-            self.set_parts(images[:, None] / 16.0, labels, self.plan.split(labels))
+    def load(self) -> None:
+        """Load and split the images."""
+        images, labels = _load()
+        rows = np.flatnonzero(np.isin(labels, self.digits))
+        classes = np.array([self.digits.index(label) for label in labels[rows]])
+        split = self.plan.split(classes)
+        if self.train_samples:
+            split = replace(split, train=_spread(split.train, classes, self.train_samples))
+        self.set_parts(images[rows, None] / 16.0, classes, split=split)
+
+
+def _spread(rows: NDArray[np.int64], classes: NDArray[Any], count: int) -> NDArray[np.int64]:
+    """`count` of the rows: the first of each class, then the second of each, and so on."""
+    seen: Counter[int] = Counter()
+    rounds = []
+    for row in rows:
+        rounds.append(seen[classes[row]])
+        seen[classes[row]] += 1
+    return rows[np.argsort(rounds, kind="stable")[:count]]
 
 
 @cache

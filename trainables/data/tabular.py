@@ -5,10 +5,9 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 
-from trainables.data.splits import ArrayDataModule, SplitPlan
+from trainables.data.splits import ArrayDataModule, SplitPlan, standardised
 
 Table = Literal["breast_cancer", "wine"]
 
@@ -42,14 +41,11 @@ class Tabular(ArrayDataModule):
         self.save_hyperparameters()
         self.table = table
 
-    def setup(self, stage: str | None = None) -> None:  # noqa: ARG002  # every stage needs the same arrays
-        """Load, split and standardise the table, once."""
-        if self.parts:
-            return
+    def load(self) -> None:
+        """Load, split and standardise the table."""
         rows, labels = _load(self.table)
         split = self.plan.split(labels)
-        mean, deviation = rows[split.train].mean(0), rows[split.train].std(0)
-        self.set_parts((rows - mean) / np.where(deviation > 0, deviation, 1.0), labels, split)
+        self.set_parts(standardised(rows, split.train), labels, split=split)
 
 
 @cache

@@ -7,7 +7,8 @@ from typing import Final, Literal
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from trainables.classifier import Classifier
+from trainables.tasks.classifier import Classifier
+from trainables.vision.halving import halving_blocks
 
 Normalization = Literal["batch", "layer", "weight", "none"]
 Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh"]
@@ -56,17 +57,14 @@ class ConvNet(Classifier):
             msg = f"depth {depth} and width {width} must be at least 1, kernel_size {kernel_size} odd and at least 1"
             raise ValueError(msg)
         self.save_hyperparameters()
-        layers: list[nn.Module] = []
-        inputs, outputs = channels, width
-        for i in range(depth):
-            layers += _block(inputs, outputs, kernel_size, normalization)
-            layers += [_ACTIVATIONS[activation](), nn.Dropout2d(dropout)]
-            inputs = outputs
-            if i % 2:
-                layers.append(nn.MaxPool2d(2, ceil_mode=True))
-                outputs *= 2
+
+        def block(inputs: int, outputs: int) -> list[nn.Module]:
+            normed = _normed(inputs, outputs, kernel_size, normalization)
+            return [*normed, _ACTIVATIONS[activation](), nn.Dropout2d(dropout)]
+
+        layers, last = halving_blocks(block, depth, channels, width)
         self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(_POOLED), nn.Flatten(), nn.Dropout(dropout))
-        self.head = nn.Linear(inputs * _POOLED**2, classes)
+        self.head = nn.Linear(last * _POOLED**2, classes)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits of shape (batch, classes)."""
@@ -74,7 +72,7 @@ class ConvNet(Classifier):
         return logits
 
 
-def _block(inputs: int, outputs: int, kernel_size: int, normalization: Normalization) -> list[nn.Module]:
+def _normed(inputs: int, outputs: int, kernel_size: int, normalization: Normalization) -> list[nn.Module]:
     has_own_shift = normalization in ("batch", "layer")
     convolution = nn.Conv2d(inputs, outputs, kernel_size, padding=kernel_size // 2, bias=not has_own_shift)
     match normalization:

@@ -1,0 +1,1 @@
+"""Smaller models that answer almost as well: distilled, pruned, quantised, or all three in one config."""

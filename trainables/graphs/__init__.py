@@ -1,0 +1,1 @@
+"""Models of things that are related: users and items, series and series."""
