@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := service trainables cluster tests
 ARGS ?=
 REPEATS ?= 5
+TESTED ?=
 JOBS ?= 1
 ONLY ?=
 BASELINE ?=
@@ -14,10 +15,10 @@ unexport PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX
 export PYTHONNOUSERSITE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check bench bench-search chaos fmt clean
+.PHONY: help venv demo test test-k8s check bench bench-search claims chaos simulation faults fmt clean
 
 help: ## List what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 # Debian without python3-venv has no ensurepip; the system's pip then fills the new environment.
 $(BIN)/python:
@@ -37,8 +38,11 @@ venv: $(VENV)/.installed ## Build .venv with Tuneyard in it
 demo: $(VENV)/.installed ## Tune a small ConvNet on scikit-learn's digits and say where to look
 	$(BIN)/tuneyard run trainables/recipes/digits.yaml
 
-test: $(VENV)/.installed-dev ## Install what tests need and run them (ARGS="-k name" for some)
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.installed-dev ## Install what tests need and run them (ARGS="-k name" for some, JOBS=2 for two files at a time)
+	$(BIN)/python -m pytest $(if $(filter 1,$(JOBS)),,--numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder) $(ARGS)
+
+test-k8s: $(VENV)/.installed-dev ## Install to a real cluster, run sweeps there, remove it (see k8s/README.md)
+	$(BIN)/python -m pytest tests/integration/test_kubernetes.py -rA $(ARGS)
 
 check: $(VENV)/.installed-dev ## Lint, types, architecture
 	$(BIN)/ruff check $(SOURCES)
@@ -52,9 +56,17 @@ bench: $(VENV)/.installed-dev ## Measure what the project promises, beside plain
 bench-search: $(VENV)/.installed-dev ## Compare our search with its peers on real learning curves (ARGS="--full --jobs 2")
 	$(BIN)/python -m tests.benchmarks.search.run $(ARGS)
 
-chaos: $(VENV)/.installed-dev ## Do every fault of the README to real sweeps (REPEATS=1 JOBS=2 ONLY="F1 F4" BASELINE=1)
-	$(if $(ONLY)$(BASELINE),,$(BIN)/python -m tests.simulation.run --seeds $$(( 2000 * $(REPEATS) )))
-	$(BIN)/python -m tests.chaos.run --repeats $(REPEATS) --jobs $(JOBS) $(if $(ONLY),--only $(ONLY)) $(if $(BASELINE),--baseline) $(ARGS)
+claims: $(VENV)/.installed-dev ## Try what people believe of training and tuning, with intervals (ARGS="--only batch_norm")
+	$(BIN)/python -m tests.benchmarks.claims.run $(ARGS)
+
+# `make --jobs 2 chaos` has the simulation beside the faults: real sweeps mostly wait, simulated ones never do.
+chaos: $(if $(ONLY)$(BASELINE),,simulation) faults ## Do every fault of the README to real sweeps (REPEATS=1 JOBS=2 ONLY="F1 F4" BASELINE=1)
+
+simulation: $(VENV)/.installed-dev ## Its simulated sweeps only, 2000 for each of REPEATS (TESTED=1 leaves out those of `make test`)
+	$(BIN)/python -m tests.simulation.run --seeds $$(( 2000 * $(REPEATS) )) $(if $(TESTED),--tested)
+
+faults: $(VENV)/.installed-dev ## Its real sweeps only
+	$(BIN)/python -m tests.chaos.run --repeats $(REPEATS) --jobs $(JOBS) $(if $(ONLY),--only $(ONLY)) $(if $(TESTED),--tested) $(if $(BASELINE),--baseline) $(ARGS)
 
 fmt: $(VENV)/.installed-dev ## Format, and mend what the linter can mend
 	$(BIN)/ruff format $(SOURCES)

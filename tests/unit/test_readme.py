@@ -53,9 +53,9 @@ def test_every_command_exists_with_its_options() -> None:
 
 
 def test_every_make_target_exists() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    shown = set(re.findall(r"\bmake ([a-z]+)", _code()))
-    assert {"demo", "test", "check", "bench"} <= shown <= targets
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    shown = set(re.findall(r"\bmake ([a-z0-9-]+)", _code()))
+    assert {"demo", "test", "test-k8s", "check", "bench", "bench-search"} <= shown <= targets
 
 
 def test_every_path_of_the_tables_exists() -> None:
@@ -72,6 +72,18 @@ def test_every_room_is_on_the_map() -> None:
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#:]+)\)", text()))))
 def test_every_link_leads_somewhere(target: str) -> None:
     assert (ROOT / target).is_file()
+
+
+def test_every_recipe_is_listed_with_what_it_reaches() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` (.*)\|$", section("Recipes"), re.MULTILINE))
+    found = {path.stem: path.read_text() for path in (ROOT / "trainables" / "recipes").glob("*.yaml")}
+    assert rows.keys() == found.keys()
+    for name, text_of in found.items():
+        learns = re.search(r"^# Learns: test_\w+ ([<>])= ([\d.]+); .+? gives ([\d.]*\d)\.", text_of, re.MULTILINE)
+        assert learns, name
+        *_, trivial, reached = rows[name].strip().split(" | ")
+        assert learns[3] in trivial, name
+        assert reached.startswith(f"{learns[2]} or {'better' if learns[1] == '>' else 'less'}"), name
 
 
 @pytest.mark.parametrize("folder_name", ["searchers", "schedulers"])
