@@ -45,6 +45,7 @@ SLOW = {  # epochs that take some tenths of a second, so that something can come
     "tabular": ("depth=4", "width=128"),
 }
 BATCH = {"digits": 32, "tabular": 4}
+SLOWED, SLOWED_S = "tests.integration.toy_models.SlowUntil", 4.0
 AnswerT = TypeVar("AnswerT")
 
 
@@ -69,6 +70,11 @@ class Team:
                     raise
         raise AssertionError
 
+    @property
+    def gate(self) -> Path:
+        """The file without which every epoch takes `SLOWED_S` longer."""
+        return self.home / "gate"
+
     def sweeps(self) -> dict[str, SweepSummary]:
         """All sweeps by name, as they stand."""
         return {sweep.name: sweep for sweep in self.ask(self.admin, lambda client: list(client.sweeps()))}
@@ -81,6 +87,8 @@ class Team:
         """One sweep; it is the same submission, whichever service answers."""
         slow = [f"parameters.model.init_args.{each}" for each in SLOW[recipe]]
         slow.append(f"parameters.data.init_args.batch_size={BATCH[recipe]}")
+        waits = f"{{path: {self.gate}, wait_s: {SLOWED_S}}}"
+        slow.append(f"fit.trainer.callbacks=[{{class_path: {SLOWED}, init_args: {waits}}}]")
         made = Submission.of(f"trainables/recipes/{recipe}.yaml", ["search.name=random", *slow, *overrides])
         made = replace(made, priority=priority)
         return self.ask(self.tokens[user], lambda client: client.send(made)).id
@@ -160,8 +168,11 @@ def five_sweeps(team: Team, trials: int, epochs: int, kill_s: float | None) -> O
             "ada-three": submit("ada-three", "digits", trials),
             "bob-one": submit("bob-one", "tabular", 3 * trials),  # still at work when a service comes back
         }
-        await_states(team, lambda found: is_training(found["bob-one"]) and granted(found) == RAYLETS)
+        # Slowed until then, so that none ends before it has to make room, and each that has to has begun.
+        await_states(team, lambda found: sum(is_training(sweep) for sweep in found.values()) == RAYLETS)
         sweeps["urgent"] = submit("urgent", "digits", trials // 2, priority=10)
+        await_states(team, lambda found: any(sweep.state is State.STOPPING for sweep in found.values()))
+        team.gate.touch()
         await_states(team, lambda found: all(sweep.state.is_over for sweep in found.values()))
     seconds = time.monotonic() - began
     told = {name: team.events(sweep_id) for name, sweep_id in sweeps.items()}
@@ -170,10 +181,6 @@ def five_sweeps(team: Team, trials: int, epochs: int, kill_s: float | None) -> O
 
 def is_training(sweep: SweepSummary) -> bool:
     return sweep.state is State.RUNNING and sweep.progress.get("epochs", 0) >= 1
-
-
-def granted(sweeps: dict[str, SweepSummary]) -> int:
-    return sum(sweep.concurrency for sweep in sweeps.values())
 
 
 def await_states(team: Team, condition: Callable[[dict[str, SweepSummary]], bool]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -127,3 +129,15 @@ class LinkingCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--size", type=int, default=3)
         parser.link_arguments("size", "model.init_args.width")
+
+
+class SlowUntil(pl.Callback):
+    """Until there is a file at `path`, each epoch begins up to `wait_s` seconds late."""
+
+    def __init__(self, path: str, wait_s: float) -> None:
+        self.path, self.wait_s = Path(path), wait_s
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002  # inherited
+        deadline = time.monotonic() + self.wait_s
+        while time.monotonic() < deadline and not self.path.exists():
+            time.sleep(0.1)
