@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from service.api import last_seen
 from service.api.last_seen import LastSeen, Unseen
 from tests.pretend_cluster import PretendCluster
 from tests.serving import serving
+from tests.waiting import until
 
 
 class Hanging(PretendCluster):
@@ -24,7 +26,7 @@ class Hanging(PretendCluster):
 
     def capacity(self) -> Capacity:
         self.asked += 1
-        self.go_on.wait(60)
+        self.go_on.wait(120)
         return super().capacity()
 
 
@@ -36,17 +38,21 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hanging
     found.go_on.set()
 
 
-def test_requests_do_not_wait_for_a_cluster_that_hangs(tmp_path: Path, cluster: Hanging) -> None:
+def test_requests_do_not_wait_for_a_cluster_that_hangs(
+    tmp_path: Path, cluster: Hanging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(last_seen, "FRESH_S", math.inf)  # else it would be asked again after a while
     with serving(tmp_path, backend=cluster) as served:
         served.submit()
         for _ in range(3):
             found = served.ask("viewer", "GET", "/cluster").json()
             assert (found["is_reachable"], found["message"]) == (False, "the cluster takes long to answer")
             assert len(served.ask("viewer", "GET", "/queue").json()["items"]) == 1
+        until(lambda: cluster.asked > 0)
         assert cluster.asked == 1
         cluster.go_on.set()
         assert served.service.capacity is not None
-        served.service.capacity._told.wait(60)
+        served.service.capacity._told.wait(120)
         assert served.ask("viewer", "GET", "/cluster").json()["is_reachable"]
         assert cluster.asked == 1
 
