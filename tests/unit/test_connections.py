@@ -16,11 +16,14 @@ from service.server import connections
 from service.server.serve import server_config
 
 BEGUN = b"GET /size HTTP/1.1\r\nHost: here\r\n"
+WHOLE = BEGUN + b"\r\n"
+SHORT_S, PATIENCE_S = 0.5, 120.0
 
 
 @pytest.fixture
 def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
-    monkeypatch.setattr(connections, "HEAD_S", 0.5)
+    """A server that has little patience once it has been asked for `WHOLE`, so that no test has to be quick."""
+    monkeypatch.setattr(connections, "HEAD_S", PATIENCE_S)
     app = FastAPI()
 
     @app.post("/size")
@@ -29,6 +32,7 @@ def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
 
     @app.get("/size")
     async def none() -> int:
+        monkeypatch.setattr(connections, "HEAD_S", SHORT_S)
         return 0
 
     server = uvicorn.Server(server_config(app, 1.0))
@@ -44,7 +48,7 @@ def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
 def _told(address: tuple[str, int], *sent: bytes) -> bytes:
     """What is answered before the connection is ended from the other side, which must not take long."""
     said = b""
-    with socket.create_connection(address, timeout=20) as connection:
+    with socket.create_connection(address, timeout=PATIENCE_S) as connection:
         try:
             for part in sent:
                 connection.sendall(part)
@@ -71,20 +75,31 @@ def test_a_head_without_end_is_refused(address: tuple[str, int], endless: tuple[
     assert said == b"" or said.startswith(b"HTTP/1.1 400")
 
 
-@pytest.mark.parametrize("begun", [b"", BEGUN, BEGUN + b"\r\n", BEGUN + b"\r\n" + BEGUN])
-def test_nobody_holds_a_connection_with_half_a_request(address: tuple[str, int], begun: bytes) -> None:
+@pytest.mark.parametrize("begun", [b"", BEGUN, WHOLE, WHOLE + BEGUN])
+def test_nobody_holds_a_connection_with_half_a_request(
+    address: tuple[str, int], begun: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not begun.startswith(WHOLE):
+        monkeypatch.setattr(connections, "HEAD_S", SHORT_S)
     assert _told(address, begun).count(b"HTTP/1.1 200") == begun.count(b"\r\n\r\n")
 
 
-def test_large_and_finely_chunked_bodies_and_slow_ones_arrive(address: tuple[str, int]) -> None:
-    connection = http.client.HTTPConnection(*address, timeout=20)
-
-    def slowly() -> Iterator[bytes]:
-        for _ in range(4):
-            time.sleep(0.3)  # in all longer than a head may take
-            yield b"x"
-
-    for body, size in ((b"x" * 2**22, 2**22), ((b"x" for _ in range(50_000)), 50_000), (slowly(), 4)):
+def test_large_and_finely_chunked_bodies_arrive(address: tuple[str, int]) -> None:
+    connection = http.client.HTTPConnection(*address, timeout=PATIENCE_S)
+    for body, size in ((b"x" * 2**22, 2**22), ((b"x" for _ in range(50_000)), 50_000)):
         connection.request("POST", "/size", body, {"Cookie": "c" * 10_000})
         assert int(connection.getresponse().read()) == size
     connection.close()
+
+
+def test_a_slow_body_arrives(address: tuple[str, int]) -> None:
+    said, head = b"", b"POST /size HTTP/1.1\r\nHost: here\r\nContent-Length: 4\r\nCookie: " + b"c" * 10_000
+    with socket.create_connection(address, timeout=PATIENCE_S) as connection:
+        connection.sendall(WHOLE + head + b"\r\n\r\n")  # at once: the head is there before it could be late
+        for _ in range(4):
+            time.sleep(0.3)  # in all longer than a head may take
+            connection.sendall(b"x")
+        while not (said.count(b"HTTP/1.1 200") == 2 and said.endswith(b"\r\n\r\n4")):
+            piece = connection.recv(65_536)
+            assert piece, said
+            said += piece
