@@ -26,7 +26,7 @@ with leaving.unsaved():
     time.sleep(0.5)  # the rest of an epoch
     if sys.argv[1] == "saves":
         leaving.saved()
-    time.sleep(60)
+    time.sleep(600)
 """
 DRIVER = """
 import signal, sys, time
@@ -34,7 +34,7 @@ from service.tuning import leaving
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
 with leaving.driving():
     print("drives", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -65,7 +65,7 @@ def test_it_waits_until_each_trial_has_saved(node: Path) -> None:
     trial = started(TRIAL, "saves", node=node)
     began = time.monotonic()
     try:
-        assert leaving.leave(30)
+        assert leaving.leave(120)
         assert time.monotonic() - began >= 0.5
         assert trial.poll() is None
     finally:
@@ -89,16 +89,17 @@ def test_a_worker_that_was_killed_is_not_waited_for(node: Path) -> None:
 def test_a_driver_is_told_and_waited_for(node: Path) -> None:
     driver = started(DRIVER, node=node)
     try:
-        assert leaving.leave(30)
-        assert driver.wait(10) == 3
+        assert leaving.leave(120)
+        assert driver.wait(120) == 3
     finally:
         ended(driver)
 
 
-def test_a_node_without_work_leaves_at_once() -> None:
-    began = time.monotonic()
+def test_a_node_without_work_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
     assert leaving.leave(30)
-    assert time.monotonic() - began < 5
+    assert sum(waits) == 0
 
 
 def test_a_report_is_saved_while_the_node_is_leaving(tmp_path: Path) -> None:
