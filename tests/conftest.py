@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from cluster import ray_head
 
@@ -29,6 +31,18 @@ os.environ.update(
 )
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background jobs ignore it, and hand that on
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# The same examples each time, and no limit on how long one may take: that says more of the machine than of the code.
+settings.register_profile(
+    "calm", deadline=None, database=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("calm")
+
+
+@pytest.fixture(autouse=True)
+def _draws() -> None:
+    """Each test has torch draw the same numbers every time: it begins with others in each process."""
+    if "torch" in sys.modules:  # most tests need none, and to import it takes seconds
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture

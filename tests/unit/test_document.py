@@ -14,15 +14,13 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jsonargparse import _loaders_dumpers
 
 from service.errors import Fault, SpecError
 from service.spec.document import FLOAT, MAX_BYTES, Node, parse, read, resolve, shorten
 
-settings.register_profile("calm", deadline=None, database=None, derandomize=True)
-settings.load_profile("calm")
 lightning_loader: Callable[[], Any] = _loaders_dumpers.get_yaml_default_loader  # what LightningCLI reads with
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -74,12 +76,13 @@ def test_positions_are_the_paper_s() -> None:
 
 
 @pytest.mark.parametrize(
-    "model", [TextRNN(50, dropout=0.0), TextTransformer(50), TextTransformer(50, norm_first=False)]
+    "build",
+    [lambda: TextRNN(50, dropout=0.0), lambda: TextTransformer(50), lambda: TextTransformer(50, norm_first=False)],
 )
-def test_padding_changes_nothing(model: TextRNN | TextTransformer) -> None:
-    words = torch.randint(1, 50, (4, 7)) * inside(LENGTHS, 7)
+def test_padding_changes_nothing(build: Callable[[], TextRNN | TextTransformer]) -> None:
+    model, words = build().eval(), torch.randint(1, 50, (4, 7)) * inside(LENGTHS, 7)
     assert torch.equal(lengths_of(words), LENGTHS)
-    logits = model.eval()(words)
+    logits = model(words)
     torch.testing.assert_close(model(nn.functional.pad(words, (0, 9))), logits)
     for row, length in enumerate(LENGTHS.tolist()):
         torch.testing.assert_close(model(words[row : row + 1, :length])[0], logits[row])

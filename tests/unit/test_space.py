@@ -16,8 +16,6 @@ from service.spec.parameters import parse_parameter, to_data
 from service.spec.space import Choice, Constant, Integer, Parameter, Real, Space, find_cycle, identity
 from tests.spaces import assert_there_and_back
 
-settings.register_profile("calm", deadline=None, database=None, derandomize=True)
-settings.load_profile("calm")
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.floats(-9, 9) | st.text(max_size=3),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=2), inner, max_size=2),
