@@ -32,7 +32,8 @@ from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NAMES = sorted(p.stem for p in (ROOT / "cluster").glob("[a-z]*.py") if "\ndef build(" in p.read_text())
-RAY_STOP_WAIT_S = 2
+RAY_STOP_WAIT_S = 1
+PATIENCE_S = 120.0
 ROUNDS = count()
 
 POLITE = """
@@ -75,8 +76,12 @@ def real_kube(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubePlace]:
 
 
 @pytest.fixture(params=[*NAMES, pytest.param(REAL_KUBERAY, marks=IF_REAL)])
-def connect(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Backend]]:
+def connect(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[], Backend]]:
     """A new connection to one and the same place, as another process would make it; its jobs are ended afterwards."""
+    for patience in ("local._SUPERVISOR_WAIT_S", "ray_jobs._KILL_S", "kuberay.KILL_S"):
+        monkeypatch.setattr(f"cluster.{patience}", PATIENCE_S)  # a slow machine must not make it give up
     prefix, places = f"test-{next(ROUNDS)}", {}
     places["local"] = lambda: importlib.import_module("cluster.local").build(str(tmp_path / "jobs"))
     if request.param == "ray_jobs":
