@@ -18,7 +18,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 _SERVE: Final = "from moto.server import main; main()"
-_STARTS_S: Final = 60.0
+_STARTS_S: Final = 120.0
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -62,7 +62,7 @@ class ObjectStore:
         self.make_bucket(self.bucket)
 
     def make_bucket(self, name: str) -> None:
-        with urlopen(Request(f"http://127.0.0.1:{self.port}/{name}", method="PUT"), timeout=10):  # our own
+        with urlopen(Request(f"http://127.0.0.1:{self.port}/{name}", method="PUT"), timeout=_STARTS_S):  # our own
             pass
 
     def stop(self) -> None:

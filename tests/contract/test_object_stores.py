@@ -68,7 +68,7 @@ def test_a_server_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:
         assert "trying again" in asking.stderr.readline()
         late.start()
         try:
-            assert asking.communicate(timeout=60)[0] == "True ['1']\n"
+            assert asking.communicate(timeout=120)[0] == "True ['1']\n"
         finally:
             late.stop()
 
@@ -80,7 +80,7 @@ def test_a_server_that_hangs_holds_a_call_up_and_no_longer(s3: ObjectStore, obje
             asked = pool.submit(objects.read, "a")
             time.sleep(0.5)
             assert not asked.done()
-        assert asked.result(30) == b"1"
+        assert asked.result(120) == b"1"
 
 
 def test_a_place_is_cleared_whole_and_no_other(objects: ObjectStorage) -> None:
