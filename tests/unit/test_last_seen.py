@@ -65,6 +65,7 @@ def test_what_is_wrong_is_said_until_it_is_right_again(monkeypatch: pytest.Monke
         raise KeyError("nodes")  # noqa: EM101  # as above
 
     monkeypatch.setattr(last_seen, "FRESH_S", 0.0)
+    monkeypatch.setattr(last_seen, "PATIENCE_S", 120.0)
     answers: Iterator[Callable[[], Capacity]] = iter([away, nonsense, lambda: Capacity(4.0, 0.0, 1)])
 
     def ask() -> Capacity:
@@ -85,7 +86,8 @@ class Lost(PretendCluster):
         raise PlaceLostError("the Ray at http://ray-head.internal:8265 does not answer")  # noqa: EM101, TRY003  # as above
 
 
-def test_where_the_cluster_is_shows_to_operators_alone(tmp_path: Path) -> None:
+def test_where_the_cluster_is_shows_to_operators_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(last_seen, "PATIENCE_S", 120.0)
     with serving(tmp_path, backend=Lost(tmp_path)) as served:
         served.submit()
         waits = {who: served.ask(who, "GET", "/queue").text for who in ("viewer", "operator")}
