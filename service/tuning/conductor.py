@@ -193,8 +193,8 @@ class Conductor:
     def end(self, pause_reason: str | None) -> None:
         """Close the record: the sweep is paused for `pause_reason`, or over as `finished` says."""
         with self.lock:
-            if self.history.sequence == 0:
-                return  # it never began: there is nothing to close
+            if self.history.sequence == 0 or self.history.paused is not None:
+                return  # it never began, or has been closed already: there is nothing to close
             if pause_reason is not None or self.finished is None:
                 self.commit([SweepPaused(pause_reason or "the driver ended early")])
             else:
