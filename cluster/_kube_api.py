@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 PATIENCE_S: Final = 15.0  # for one request, all tries together
 TIMEOUT_S: Final = 10.0
 PAGE: Final = 500
+_CHANCE: Final = random.SystemRandom()  # leaves the numbers alone that others have seeded
 _SLACK_S: Final = 15.0  # beyond the time after which a watch ends by itself: then its connection is dead
 _PAUSE_S, _MOST_PAUSE_S = 0.2, 5.0
 _TOO_MANY: Final = 429
@@ -183,7 +184,7 @@ class Api:
                 wait_s = max(pause, _retry_after_s(answer))
             if time.monotonic() + wait_s > deadline:
                 raise PlaceLostError(trouble)
-            time.sleep(wait_s * random.uniform(1.0, 1.2))  # noqa: S311  # spreads clients, guards nothing
+            time.sleep(wait_s * _CHANCE.uniform(1.0, 1.2))  # spreads clients
             pause = min(2 * pause, _MOST_PAUSE_S)
 
     def _taken(self, answer: httpx2.Response) -> dict[str, Any]:

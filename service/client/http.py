@@ -40,6 +40,7 @@ END: Final = "end"  # the event after which nothing follows
 _FIRST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 5.0
 _LONGEST_ADVISED_S: Final = 60.0
+_CHANCE: Final = random.SystemRandom()  # leaves the numbers alone that others have seeded
 _TOO_MANY: Final = 429
 _AWAY: Final = 503
 _PERHAPS_HEARD: Final = (502, 503, 504)
@@ -119,7 +120,7 @@ class Transport:
         until, tries = time.monotonic() + self.patience_s, 0
         while True:
             tries += 1
-            pause_s = min(_FIRST_PAUSE_S * 2 ** (tries - 1), _LONGEST_PAUSE_S) * random.uniform(0.5, 1)  # noqa: S311  # spreads clients
+            pause_s = min(_FIRST_PAUSE_S * 2 ** (tries - 1), _LONGEST_PAUSE_S) * _CHANCE.uniform(0.5, 1)
             error: Exception | None = None
             try:
                 response = self._once(call)
@@ -170,7 +171,7 @@ class Transport:
         last_id: str | None = None
         away_until: float | None = None
         while True:
-            pause_s = _FIRST_PAUSE_S * random.uniform(1, 3)  # noqa: S311  # spreads clients over time
+            pause_s = _FIRST_PAUSE_S * _CHANCE.uniform(1, 3)  # spreads clients over time
             try:
                 with self.stream(path, last_id, **query) as stream:
                     away_until, patience_s = None, max(away_s, self.patience_s)

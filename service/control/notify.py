@@ -19,6 +19,7 @@ log: Final = logging.getLogger(__name__)
 PERIOD_S: Final = 1.0
 FIRST_WAIT_S: Final = 5.0
 LONGEST_WAIT_S: Final = 3600.0
+_CHANCE: Final = random.SystemRandom()  # leaves the numbers alone that others have seeded
 TRIES: Final = 16  # over some six hours
 BATCH: Final = 100
 SENDERS: Final = 32  # receivers that may be slow at the same time
@@ -129,7 +130,7 @@ class Notifier:
 
     def _put_off(self, waiting: Sequence[Delivery], error: UndeliveredError) -> None:
         """Try again later: those that failed as often together, so that they are told in their order then."""
-        now, chance = self._store.now(), random.random()  # noqa: S311  # spreads retries
+        now, chance = self._store.now(), _CHANCE.random()  # spreads retries
         for delivery in waiting:
             event, hook = delivery.event, delivery.webhook
             is_given_up = delivery.attempts + 1 >= TRIES  # a forbidden address, too, may be one wrong answer of the DNS

@@ -42,6 +42,7 @@ ORPHAN_GRACE_S: Final = 5.0  # a driver that takes over waits for its predecesso
 _SLICE: Final = 2000  # records folded between two flushes: bounds what is held in memory
 _SHORTEST_WAIT_S: Final = 0.5
 _LONGEST_WAIT_S: Final = 30.0
+_CHANCE: Final = random.SystemRandom()  # leaves the numbers alone that others have seeded
 _QUIET_S: Final = 10.0
 
 
@@ -184,7 +185,7 @@ class Tracker:
         self._failures = self._failures + 1 if answered == self._answered else 1
         self._answered = answered
         wait = _SHORTEST_WAIT_S * 2.0 ** min(self._failures - 1, 10)
-        return min(_LONGEST_WAIT_S, wait) * random.uniform(0.8, 1.2)  # noqa: S311  # jitter, no secret
+        return min(_LONGEST_WAIT_S, wait) * _CHANCE.uniform(0.8, 1.2)
 
     def _start_over(self) -> None:
         self._tail, self._outbox, self._start, self._carrier = LedgerTail(self._place), Outbox(), Cursor(), None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -93,6 +94,15 @@ def test_a_creation_is_sent_again_only_if_it_was_surely_not_taken(
     else:
         assert http.send(call).status_code == 200
     assert server.asked == asked
+    http.close()
+
+
+def test_a_client_leaves_the_random_numbers_of_its_program_alone(server: Scripted) -> None:
+    server.answers, before = [AWAY, DONE], random.getstate()
+    http = Transport(server.url, None)
+    assert http.send(READ).status_code == 200
+    assert server.asked == 2
+    assert random.getstate() == before
     http.close()
 
 
