@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def until(
-    condition: Callable[[], bool], timeout_s: float = 20.0, *, every_s: float = 0.02, told: Callable[[], str] = str
+    condition: Callable[[], bool], timeout_s: float = 120.0, *, every_s: float = 0.02, told: Callable[[], str] = str
 ) -> None:
     """Wait until `condition` is true; AssertionError after so many seconds, with what `told` says then."""
     deadline = time.monotonic() + timeout_s
