@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
-STARTS_S = 30.0
+STARTS_S = 120.0
 _QUIET = ("-c", "fsync=off", "-c", "listen_addresses=", "-c", "max_connections=200", "-c", "log_min_messages=fatal")
 
 
