@@ -17,8 +17,10 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from tests.ports import free_port
+
 _SERVE: Final = "from moto.server import main; main()"
-_STARTS_S: Final = 120.0
+_STARTS_S: Final = 240.0
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -124,5 +126,4 @@ def object_store(folder: Path) -> Iterator[ObjectStore]:
 def free_store(folder: Path) -> ObjectStore:
     """A server on a free port that is yet to be started."""
     pytest.importorskip("moto", reason="moto is not installed: pip install -e '.[dev]'")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return ObjectStore(free.getsockname()[1], folder / "object-store.log")
+    return ObjectStore(free_port(), folder / "object-store.log")

@@ -56,7 +56,7 @@ class Served:
         urlopen(f"{self.url}/healthz", timeout=START_S).close()  # noqa: S310  # our own address
         self.start_s = time.monotonic() - began
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, timeout_s: float = 120.0) -> int:
+    def stop(self, number: signal.Signals = signal.SIGTERM, timeout_s: float = 240.0) -> int:
         """End it; its exit code."""
         assert self.process is not None
         self.process.send_signal(number)

@@ -34,7 +34,9 @@ ROOT: Final = Path(__file__).resolve().parent.parent.parent
 INJECT: Final = Path(__file__).resolve().parent / "inject"
 MARK: Final = "CHAOS_ARENA"  # in the environment of every process of an arena: how they are found again
 CHECKPOINT_INTERVAL: Final = 2
-END_S: Final = 150.0
+END_S: Final = 600.0
+PATIENCE_S: Final = 300.0  # for whatever comes about sooner or later, on however busy a machine
+AHEAD: Final = 4  # epochs that may be acknowledged beyond those that a fault waits for, until it has struck
 POLL_S: Final = 0.02
 RUNNER: Final = "tests.chaos.trainable:train"
 _SWEEP: Final = """
@@ -162,8 +164,19 @@ class Arena:
         self.strike()
 
     def strike(self) -> None:
-        """Note that a fault is over just now: from here on recovery is timed."""
+        """Note that a fault is over just now: from here on recovery is timed, and training goes on."""
+        self.release()
         self.struck.append(time.monotonic())
+
+    def hold(self, count: int) -> None:
+        """Have no epoch trained once so many are acknowledged, until `release`."""
+        draft = self.place / f"{trainable.HOLD}.draft"
+        draft.write_text(str(count))
+        draft.replace(self.place / trainable.HOLD)
+
+    def release(self) -> None:
+        """Let trials train on."""
+        (self.place / trainable.HOLD).unlink(missing_ok=True)
 
     def truth(self) -> list[TruthLine]:
         """What the workers say."""
@@ -173,8 +186,9 @@ class Arena:
         """How many reports came back so far."""
         return sum(line.kind == "acknowledged" for line in self.truth())
 
-    def wait_acknowledged(self, count: int, seconds: float = 60.0) -> None:
-        """Wait until so many reports came back."""
+    def wait_acknowledged(self, count: int, seconds: float = PATIENCE_S) -> None:
+        """Wait until so many reports came back; not many more do before the next `strike`."""
+        self.hold(count + AHEAD)
         self.wait_for(lambda: self.acknowledged() >= count, f"{count} acknowledged epochs", seconds)
 
     def wait_some(self, rng: random.Random, first: int = 2, last: int = 9) -> None:
@@ -182,7 +196,7 @@ class Arena:
         self.wait_acknowledged(rng.randint(first, last))
         time.sleep(rng.random() * trainable.EPOCH_S)
 
-    def wait_for(self, condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+    def wait_for(self, condition: Callable[[], bool], what: str, seconds: float = PATIENCE_S) -> None:
         """Wait for `condition`; TimeoutError says what was waited for."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -245,6 +259,7 @@ class Arena:
 
     def finish(self, seconds: float = END_S) -> None:
         """Wait until the newest driver has ended; one that does not is noted."""
+        self.release()
         try:
             code = self.driver.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -259,7 +274,7 @@ class Arena:
     def sync(self) -> int:
         """Deliver what MLflow does not have yet, as `tuneyard sync` does."""
         command = [sys.executable, "-P", "-m", "service.tuning.tracking", str(self.folder), "--home", str(self.home)]
-        return subprocess.run(command, env=self.process_environment(), check=False, timeout=200).returncode
+        return subprocess.run(command, env=self.process_environment(), check=False, timeout=600).returncode
 
     def clear(self) -> None:
         """End whatever is still there, and take the place away."""

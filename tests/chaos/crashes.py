@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from service.tuning import tracking
 from tests.chaos import crash_points
-from tests.chaos.arena import Arena
+from tests.chaos.arena import PATIENCE_S, Arena
 from tests.chaos.checker import Expected
 from tests.chaos.faults import Fault
 
@@ -36,7 +36,7 @@ def crash_driver(arena: Arena, rng: random.Random) -> Expected:
     """The driver dies at each of its durable writes in turn; the next one starts at once."""
     path = _points(arena, rng, "driver", crash_points.DURABLE)
     while crash_points.left(path):
-        code = arena.start().wait(90)
+        code = arena.start().wait(PATIENCE_S)
         if code != -signal.SIGKILL:
             arena.broken.append(f"the driver ended with {code} before it died at {crash_points.left(path)}")
             return arena.expected

@@ -10,13 +10,14 @@ from typing import Final
 from service.tuning.events import DriverStarted
 from service.tuning.ledger import read_ledger
 from service.tuning.sweep_driver import PAUSED, TAKEN
-from tests.chaos.arena import Arena
+from service.tuning.sweep_folder import DRAIN_FILE
+from tests.chaos.arena import PATIENCE_S, Arena
 from tests.chaos.checker import Expected
 from tests.chaos.faults import Fault
 
 GRACE_S: Final = 25.0  # 20 s are the driver's own, then it leaves
 TIMEOUT_S: Final = 3
-TAKE_OVER_S: Final = 90.0
+TAKE_OVER_S: Final = 300.0
 
 
 def kill_worker(arena: Arena, rng: random.Random) -> Expected:
@@ -61,7 +62,7 @@ def stop_worker(arena: Arena, rng: random.Random) -> Expected:
     worker = rng.choice(arena.wait_workers())
     worker.suspend()
     arena.strike()
-    arena.wait_for(lambda: not worker.is_running(), "the end of the stopped worker", 30)
+    arena.wait_for(lambda: not worker.is_running(), "the end of the stopped worker")
     arena.expect_endings("hung")
     return arena.expected
 
@@ -77,14 +78,14 @@ def stop_driver(arena: Arena, rng: random.Random) -> Expected:
     while time.monotonic() < deadline and not _start_until_it_trains(arena, before):
         pass
     zombie.send_signal(signal.SIGCONT)
-    arena.expect_code(zombie, TAKEN, 60, "the zombie that came back")
+    arena.expect_code(zombie, TAKEN, PATIENCE_S, "the zombie that came back")
     return arena.expected
 
 
 def _start_until_it_trains(arena: Arena, before: int) -> bool:
     """Whether a driver that is started now trains on, rather than leave because another has the sweep."""
     driver = arena.start()
-    arena.wait_for(lambda: driver.poll() is not None or arena.acknowledged() > before + 2, "another driver", 60)
+    arena.wait_for(lambda: driver.poll() is not None or arena.acknowledged() > before + 2, "another driver")
     return driver.poll() != TAKEN
 
 
@@ -93,6 +94,8 @@ def terminate(arena: Arena, rng: random.Random) -> Expected:
     driver = arena.start()
     arena.wait_some(rng)
     driver.send_signal(rng.choice([signal.SIGTERM, signal.SIGINT]))
+    arena.wait_for(lambda: (arena.folder / DRAIN_FILE).exists() or driver.poll() is not None, "the pause")
+    arena.release()
     arena.expect_code(driver, PAUSED, GRACE_S, "the driver that was told to go")
     arena.note(broken=bool(arena.processes()), what=f"left after the pause: {[p.name() for p in arena.processes()]}")
     arena.strike()
@@ -103,11 +106,11 @@ def terminate(arena: Arena, rng: random.Random) -> Expected:
 def start_twice(arena: Arena, rng: random.Random) -> Expected:
     """Two drivers at the same moment, and a third in the middle: one has the sweep, the others leave."""
     drivers = [arena.start(), arena.start()]
-    arena.wait_for(lambda: any(d.poll() is not None for d in drivers), "the end of one driver", 30)
+    arena.wait_for(lambda: any(d.poll() is not None for d in drivers), "the end of one driver")
     loser = next(d for d in drivers if d.poll() is not None)
     arena.expect_code(loser, TAKEN, 1, "the driver that came second")
     arena.wait_some(rng)
-    arena.expect_code(arena.start(), TAKEN, 30, "the driver that came in the middle")
+    arena.expect_code(arena.start(), TAKEN, PATIENCE_S, "the driver that came in the middle")
     arena.drivers.remove(loser)
     arena.drivers.sort(key=lambda d: d.poll() is None)  # the one that has the sweep is waited for
     arena.finish()

@@ -14,7 +14,7 @@ from typing import Final
 from service.tuning.events import AttemptStarted, Checkpoint, CheckpointSaved, CheckpointsDropped, Reported, TrialEnded
 from service.tuning.ledger import read_ledger
 from service.tuning.sweep_driver import UNRUNNABLE
-from tests.chaos.arena import Arena, FaultNotPossibleError
+from tests.chaos.arena import PATIENCE_S, Arena, FaultNotPossibleError
 from tests.chaos.checker import Expected
 from tests.chaos.faults import Fault
 
@@ -33,6 +33,7 @@ def full(arena: Arena, rng: random.Random) -> Expected:
     arena.wait_some(rng)
     ballast = arena.folder / "ballast"
     _fill(ballast)
+    arena.release()
     time.sleep(FULL_S)
     ballast.unlink()
     arena.strike()
@@ -68,6 +69,7 @@ def away(arena: Arena, rng: random.Random) -> Expected:
     arena.wait_some(rng)
     aside = arena.folder.with_name("away")
     arena.folder.rename(aside)
+    arena.release()
     time.sleep(AWAY_S)
     if arena.folder.exists():
         found = sorted(str(path.relative_to(arena.folder)) for path in arena.folder.rglob("*"))
@@ -101,6 +103,7 @@ def _damage_newest(arena: Arena, rng: random.Random, damage: Callable[[Path], No
     arena.interval = 1
     arena.start()
     arena.wait_some(rng, 3, 9)
+    arena.release()
     arena.wait_for(lambda: any(c.epoch > 1 for c in newest_checkpoints(arena.folder)), "a trial's second checkpoint")
     arena.driver.kill()
     arena.driver.wait()
@@ -153,7 +156,7 @@ def _refused_then_mended(arena: Arena, segment: Path, damaged: bytes) -> Expecte
     segment.write_bytes(damaged)
     before = {path.name: path.read_bytes() for path in _segments(arena)}
     refusing = arena.start()
-    arena.expect_code(refusing, UNRUNNABLE, 60, f"the driver that found {segment.name} damaged")
+    arena.expect_code(refusing, UNRUNNABLE, PATIENCE_S, f"the driver that found {segment.name} damaged")
     if refusing.returncode != UNRUNNABLE:
         return arena.expected  # it went on, so its ledger has to stay as it is now
     said = arena.said(refusing)

@@ -61,7 +61,8 @@ def _away(arena: Arena, rng: random.Random, action: str) -> Expected:
 def _went_on(arena: Arena) -> None:
     """No trial waits for MLflow."""
     arena.finish()
-    at = sorted(line.at for line in arena.truth() if line.kind == "acknowledged")
+    since = arena.struck[-1]
+    at = [since, *sorted(line.at for line in arena.truth() if line.kind == "acknowledged" and line.at > since)]
     longest = max((b - a for a, b in pairwise(at)), default=0.0)
     arena.note(broken=longest > MAX_STANDSTILL_S, what=f"training stood still for {longest:.1f} s")
 

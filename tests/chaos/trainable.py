@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -13,9 +14,10 @@ from typing import Any, Final
 from service.tuning.assignment import Assignment, Report
 from service.tuning.sweep_folder import DRAIN_FILE
 from service.tuning.trial_checkpoint import verified_path, write_checkpoint
-from tests.chaos.truth import VARIABLE, Truth
+from tests.chaos.truth import VARIABLE, Truth, read_truth
 
 PLAN: Final = "CHAOS_PLAN"  # names a JSON file: [{"trial": 1, "attempt": 1, "epoch": 2, "do": "nan"}, ...]
+HOLD: Final = "hold"  # beside it: after how many acknowledged epochs nothing is trained while that file is there
 EPOCH_S: Final = 0.25
 CHECKPOINT_BYTES: Final = 40_000
 HUGE: Final = 1e31
@@ -36,6 +38,8 @@ def train(assignment: Assignment, report: Callable[[Report], bool]) -> None:
     truth = Truth(Path(os.environ[VARIABLE]), assignment.trial, assignment.attempt, first - 1)
     for epoch in range(first, assignment.max_epochs + 1):
         time.sleep(EPOCH_S)
+        while _is_held(truth.path):
+            time.sleep(EPOCH_S / 10)
         value = loss_of(assignment.params, epoch)
         truth.trained(epoch, value)
         metrics, diverged = _misbehave(assignment, epoch, {"loss": value})
@@ -47,6 +51,14 @@ def train(assignment: Assignment, report: Callable[[Report], bool]) -> None:
         truth.acknowledged(epoch, value)
         if not goes_on or diverged:
             return
+
+
+def _is_held(path: Path) -> bool:
+    """Whether the fault is late: what it is to hit must not be over before."""
+    with contextlib.suppress(FileNotFoundError):
+        limit = int(Path(os.environ[PLAN]).with_name(HOLD).read_text())
+        return sum(line.kind == "acknowledged" for line in read_truth(path)) >= limit
+    return False
 
 
 def _restored(assignment: Assignment) -> int:

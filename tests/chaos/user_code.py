@@ -11,7 +11,7 @@ from service.tuning.events import AttemptEnded, AttemptStarted
 from service.tuning.ledger import read_ledger
 from service.tuning.sweep_driver import UNRUNNABLE
 from tests.chaos import bad_searcher, trainable, unimportable
-from tests.chaos.arena import Arena, FaultNotPossibleError
+from tests.chaos.arena import PATIENCE_S, Arena, FaultNotPossibleError
 from tests.chaos.checker import Expected
 from tests.chaos.faults import Fault
 
@@ -81,7 +81,7 @@ def unimportable_code(arena: Arena, rng: random.Random) -> Expected:
     arena.runner = "tests.chaos.unimportable:train"
     arena.environment[unimportable.VARIABLE] = "1"
     driver = arena.start()
-    arena.expect_code(driver, UNRUNNABLE, 60, "the driver with code that cannot be imported")
+    arena.expect_code(driver, UNRUNNABLE, PATIENCE_S, "the driver with code that cannot be imported")
     said = json.dumps(arena.progress()["faults"])
     arena.note(broken=unimportable.MESSAGE not in said, what=f"the cause is not told: {said}")
     del arena.environment[unimportable.VARIABLE]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import math
-import socket
 import sqlite3
 import subprocess
 import threading
@@ -18,16 +17,9 @@ from pathlib import Path
 
 from service.tuning.events import Record, Reported, TrialEnded, TrialProposed
 from service.tuning.tracking_server import mlflow_environment, mlflow_ui_command
+from tests.ports import free_port
 
 Plan = Callable[[int, str], str]  # (number of the request, its path) -> pass, lose, refuse or 503
-
-
-def free_port() -> int:
-    """A port that nobody listened on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextlib.contextmanager
@@ -53,7 +45,7 @@ def mlflow_server(home: Path, port: int | None = None) -> Iterator[str]:
 
 
 def _wait_until_healthy(address: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         if process.poll() is not None:
             msg = f"the MLflow server ended with {process.returncode}"

@@ -34,33 +34,38 @@ def _saver(epoch: int) -> Callable[[str], None]:
     return save
 
 
+def _await_gate() -> None:
+    while not Path(os.environ[GATE]).exists():
+        time.sleep(0.1)
+
+
 def tested(assignment: Assignment, report: Callable[[Report], bool]) -> None:
-    """As `deterministic`, with a test that takes a while."""
+    """As `deterministic`, with a test that waits until the file that `GATE` names is there."""
     if not assignment.is_test:
         deterministic(assignment, report)
         return
     start = assignment.start
     epoch = 0 if start is None else start.epoch
-    time.sleep(10 * EPOCH_S)
+    _await_gate()
     report(Report(epoch, {"test_loss": float(assignment.params["model.x"])}, 0.0, None, diverged=False))
 
 
-def patient(assignment: Assignment, report: Callable[[Report], bool]) -> None:
-    """As `deterministic`, so slowly that something can be asked of the sweep meanwhile."""
+def endless(assignment: Assignment, report: Callable[[Report], bool]) -> None:
+    """As `deterministic`, with as many epochs as there may be until the file that `GATE` names is there, then one."""
 
-    def report_late(epoch_report: Report) -> bool:
-        time.sleep(0.5)
-        return report(epoch_report)
+    def report_and_end(epoch_report: Report) -> bool:
+        is_last = Path(os.environ[GATE]).exists()
+        return report(epoch_report) and not is_last
 
-    deterministic(assignment, report_late)
+    deterministic(assignment, report_and_end)
 
 
 def held(assignment: Assignment, report: Callable[[Report], bool]) -> None:
     """As `deterministic`, but after its first epoch each trial waits until the file that `GATE` names is there."""
 
     def report_once_open(epoch_report: Report) -> bool:
-        while epoch_report.epoch > 1 and not Path(os.environ[GATE]).exists():
-            time.sleep(0.1)
+        if epoch_report.epoch > 1:
+            _await_gate()
         return report(epoch_report)
 
     deterministic(assignment, report_once_open)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,13 @@ class Said:
 
 
 Command = Callable[..., Said]
+
+
+def printed() -> str:
+    """What the command that runs has printed so far, for another thread that plays the server's part."""
+    assert isinstance(sys.stdout, io.TextIOWrapper)
+    assert isinstance(sys.stdout.buffer, io.BytesIO)
+    return sys.stdout.buffer.getvalue().decode()
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 PICTURES = os.environ.get("TUNEYARD_SCREENSHOTS")
 TRIALS = 40 if PICTURES else 6
-WAIT_S = 60
+WAIT_S = 240
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars", "--window-size=1440,980"),
     *("--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -84,7 +84,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Iterator[Site]
         env={**os.environ, "TUNEYARD_HOME": str(home)},
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=1200,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -184,7 +184,7 @@ def test_a_server_that_comes_back_is_waited_for(tmp_path: Path, sweep_file: Path
     """It is stopped while a client follows a log and another one is about to ask; both go on as if nothing was."""
     heard: list[str] = []
     with served(tmp_path / "home") as first:
-        client = Client(first.url, patience_s=20)
+        client = Client(first.url, patience_s=120)
         sweep_id = client.submit(sweep_file).id
         first.finishes(sweep_id, trials=3)
         running = client.submit(sweep_file, overrides=["name=other"]).id
@@ -194,7 +194,7 @@ def test_a_server_that_comes_back_is_waited_for(tmp_path: Path, sweep_file: Path
         log.write_text("one\n")
 
         def listen() -> None:
-            with Client(first.url, patience_s=20) as other:
+            with Client(first.url, patience_s=120) as other:
                 heard.extend(other.follow_logs(running))
 
         thread = threading.Thread(target=listen)
@@ -209,10 +209,10 @@ def test_a_server_that_comes_back_is_waited_for(tmp_path: Path, sweep_file: Path
     time.sleep(0.5)
     assert not answers
     with served(tmp_path / "home", port=port) as second:
-        asker.join(20)
+        asker.join(120)
         assert second.store.sweep(answers[0], None).name == "third"
         second.acts(running, Cancel(), JobSeen(1, JobState.STOPPED))
-        thread.join(20)
+        thread.join(120)
     assert "".join(heard) == "one\ntwo\n"
     client.close()
 

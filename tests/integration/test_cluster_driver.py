@@ -18,9 +18,11 @@ from service.tuning.events import AttemptEnded, DriverStarted, SweepEnded, Sweep
 from service.tuning.ledger import read_ledger
 from service.tuning.replay import replay_folder
 from tests.integration.mlflow_peer import check_exactly_once
-from tests.integration.test_driver import ROOT, RUNNERS, SWEEP, of, prepare, wait_for
+from tests.integration.runners import GATE
+from tests.integration.test_driver import PATIENCE_S, ROOT, RUNNERS, SWEEP, of, prepare, wait_for
 
 BUDGET = "max_trials: 6, max_concurrent_trials: 2", "max_trials: 4, max_concurrent_trials: 8"
+EPOCHS = "max_epochs: 4", "max_epochs: 10000"  # more than there is time for: no trial ends before it is told to
 
 
 class Submitted:
@@ -28,18 +30,19 @@ class Submitted:
 
     def __init__(self, home: Path, head: ray_head.RayHead) -> None:
         self.home, self.head, self.backend = home, head, head.backend()
-        self.folder = prepare(home, runner="runners:patient", text=SWEEP.replace(*BUDGET))
+        self.gate = home / "gate"
+        self.folder = prepare(home, runner="runners:endless", text=SWEEP.replace(*BUDGET).replace(*EPOCHS))
 
     def submit(self, attempt: int) -> None:
         request = job_request(self.home, Sweep(self.folder), attempt, ray_address=JOINED)
-        path = {"PYTHONPATH": f"{ROOT}:{RUNNERS}"}
-        self.backend.submit(replace(request, env={**request.env, **path}))
+        more = {"PYTHONPATH": f"{ROOT}:{RUNNERS}", GATE: str(self.gate)}
+        self.backend.submit(replace(request, env={**request.env, **more}))
 
     def status(self) -> JobStatus:
         return self.backend.status(self.folder.name)
 
     def ended(self) -> JobStatus:
-        wait_for(lambda: self.status().state.is_over, 90)
+        wait_for(lambda: self.status().state.is_over)
         return self.status()
 
     def ask(self, **asked: int) -> None:
@@ -54,7 +57,7 @@ class Submitted:
         """How many workers hold a place on the cluster."""
         token = Path(self.head.token_path).read_text()
         url = f"{self.head.url}/api/v0/actors?detail=1&limit=1000"
-        answer = httpx2.get(url, headers={"Authorization": f"Bearer {token}"}).json()
+        answer = httpx2.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE_S).json()
         actors = answer["data"]["result"]["result"]
         return sum(a["class_name"] == "Attempt" and a["state"] == "ALIVE" for a in actors)
 
@@ -72,6 +75,7 @@ def test_a_sweep_on_a_cluster(tmp_path: Path, ray: ray_head.RayHead) -> None:
     assert sweep.backend.stop(sweep.folder.name).state is JobState.STOPPED
     assert sweep.progress()["state"] == "paused"
     sweep.ask(max_trials=5)
+    sweep.gate.touch()
     sweep.submit(2)
     ended = JobStatus(sweep.folder.name, 2, JobState.SUCCEEDED, 0)
     assert sweep.ended() == ended, sweep.backend.logs(sweep.folder.name).text

@@ -16,14 +16,14 @@ import pytest
 
 from tests.waiting import until
 
-PATIENCE_S = 120.0  # for what Ray or a trial has to start for
+PATIENCE_S = 300.0  # for what Ray or a trial has to start for
 RECIPE = "trainables/recipes/digits.yaml"
 SMALL = ["--set", "budget.max_trials=4", "--set", "scheduler.max_epochs=1", "--set", "search.name=random"]
 
 
 def tuneyard(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "service.cli", *arguments], capture_output=True, text=True, check=False, timeout=180
+        [sys.executable, "-m", "service.cli", *arguments], capture_output=True, text=True, check=False, timeout=600
     )
 
 
@@ -34,9 +34,9 @@ def last_object(text: str) -> dict[str, Any]:
 
 @pytest.fixture
 def long_run(home: Path) -> Iterator[subprocess.Popen[str]]:
-    """`tuneyard run` on a sweep of many trials, with some of them over; killed in the end if it still runs."""
+    """`tuneyard run` on a sweep of more trials than there is time for, with some of them over; killed in the end."""
     command = [sys.executable, "-m", "service.cli", "run", RECIPE, "--no-signatures", "--name", "long"]
-    command += ["--set", "budget.max_trials=60", "--set", "scheduler.max_epochs=3", "--json"]
+    command += ["--set", "budget.max_trials=1000", "--set", "scheduler.max_epochs=3", "--json"]
     with (home / "out").open("w") as out, subprocess.Popen(command, stdout=out, stderr=out, text=True) as process:
         until(lambda: ended_trials(home) >= 2 or process.poll() is not None, PATIENCE_S)
         yield process
@@ -95,7 +95,7 @@ def test_ctrl_c_pauses_and_resume_goes_on(long_run: subprocess.Popen[str], home:
     assert "is running" in tuneyard("resume", "long").stderr
 
     long_run.send_signal(signal.SIGINT)
-    assert long_run.wait(60) == 130
+    assert long_run.wait(PATIENCE_S) == 130
     output = (home / "out").read_text()
     assert "stopping" in output
     before = last_object(output)
@@ -114,14 +114,14 @@ def test_ctrl_c_pauses_and_resume_goes_on(long_run: subprocess.Popen[str], home:
 
 def test_a_second_ctrl_c_quits_and_the_sweep_can_still_be_resumed(long_run: subprocess.Popen[str], home: Path) -> None:
     long_run.send_signal(signal.SIGINT)
-    time.sleep(0.3)
+    until(lambda: "stopping" in (home / "out").read_text(), PATIENCE_S)
     began = time.monotonic()
     long_run.send_signal(signal.SIGINT)
-    assert long_run.wait(30) == 130
+    assert long_run.wait(PATIENCE_S) == 130
     assert time.monotonic() - began < 15
     assert last_object((home / "out").read_text())["state"] in ("interrupted", "paused")
     progress = json.loads(next((home / "sweeps").glob("long-*/progress.json")).read_text())
-    until(lambda: not Path(f"/proc/{progress['pid']}").exists(), 10)
+    until(lambda: not Path(f"/proc/{progress['pid']}").exists(), PATIENCE_S)
 
 
 def test_a_driver_that_is_killed_is_followed_by_another(long_run: subprocess.Popen[str], home: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_driver_that_is_killed_is_followed_by_another(long_run: subprocess.Pop
     until(lambda: json.loads(tuneyard("list", "--json").stdout)[0]["state"] == "running", PATIENCE_S)
     assert long_run.poll() is None
     assert tuneyard("stop", "long").returncode == 0
-    assert long_run.wait(60) != 0
+    assert long_run.wait(PATIENCE_S) != 0
     assert last_object((home / "out").read_text())["state"] == "paused"
 
 

@@ -30,7 +30,7 @@ def run(home: Path) -> Path:
     command = [sys.executable, "-m", "service.cli", "--data-dir", str(home), "run", "trainables/recipes/digits.yaml"]
     for value in SMALL:
         command += ["--set", value]
-    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stderr
     return next(path for path in (home / "sweeps").iterdir() if path.is_dir())
 

@@ -84,7 +84,7 @@ def test_what_ray_cannot_be_asked_to_end_loses_its_pods(place: KubePlace) -> Non
     until(lambda: state(backend) is JobState.RUNNING)
     place.operator.dashboards.is_closed = True  # a network policy
     head = next(iter(place.operator.dashboards.heads.values()))
-    stopped = backend.stop("a-job", wait_s=30)
+    stopped = backend.stop("a-job", wait_s=120)
     assert (stopped.state, stopped.message) == (JobState.STOPPED, "stopped on request")
     until(lambda: head.status != "RUNNING")
     assert place.connect().stop("a-job") == place.connect().status("a-job") == stopped
@@ -106,7 +106,7 @@ def test_a_job_is_ended_although_what_it_wrote_cannot_be_read(
 
     monkeypatch.setattr(Api, "list", without_pods)
     place.operator.dashboards.is_closed = True
-    assert backend.stop("a-job", wait_s=30).state is JobState.STOPPED
+    assert backend.stop("a-job", wait_s=120).state is JobState.STOPPED
 
 
 def test_kueue_admits_what_was_handed_over_and_what_waits_there_can_be_stopped(

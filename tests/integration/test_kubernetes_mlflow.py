@@ -17,11 +17,12 @@ import psycopg
 import pytest
 import yaml
 
-from tests.integration.mlflow_peer import free_port
 from tests.object_store import ObjectStore
+from tests.ports import free_port
 from tests.postgresql import binaries, server
 from tests.readme import ROOT
 
+PATIENCE_S = 120.0
 LOGIN = ("tuneyard", "a-login-for-the-test")
 MISSING = [name for name in ("flask_wtf", "moto", "boto3") if find_spec(name) is None]
 pytestmark = [
@@ -50,7 +51,7 @@ def running(command: list[str], log: Path, environment: dict[str, str]) -> Itera
 
 
 def until_it_answers(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline and process.poll() is None:
         try:
             if httpx2.get(url, timeout=2).status_code == 200:
@@ -110,9 +111,9 @@ def test_its_login_its_hosts_and_its_object_store(tmp_path: Path, s3_server: Obj
 
 def answers(url: str, store: str) -> None:
     search = f"{url}/api/2.0/mlflow/experiments/search?max_results=1"
-    assert httpx2.get(search).status_code == 401
-    assert httpx2.get(search, auth=("tuneyard", "wrong")).status_code == 401
-    with httpx2.Client(auth=LOGIN, timeout=30) as client:
+    assert httpx2.get(search, timeout=PATIENCE_S).status_code == 401
+    assert httpx2.get(search, auth=("tuneyard", "wrong"), timeout=PATIENCE_S).status_code == 401
+    with httpx2.Client(auth=LOGIN, timeout=PATIENCE_S) as client:
         assert client.get(search, headers={"Host": "mlflow:5000"}).status_code == 200
         assert client.get(search, headers={"Host": "elsewhere.example.org"}).status_code == 403
         made = client.post(f"{url}/api/2.0/mlflow/experiments/create", json={"name": "digits"})
@@ -123,4 +124,4 @@ def answers(url: str, store: str) -> None:
         place = run["info"]["artifact_uri"].removeprefix("mlflow-artifacts:/")
         put = client.put(f"{url}/api/2.0/mlflow-artifacts/artifacts/{place}/report.html", content=b"<p>here</p>")
         assert put.status_code == 200, put.text
-    assert f"mlflow/{place}/report.html" in httpx2.get(f"{store}/tuneyard").text
+    assert f"mlflow/{place}/report.html" in httpx2.get(f"{store}/tuneyard", timeout=PATIENCE_S).text

@@ -30,7 +30,9 @@ def marked(folder: Path) -> list[int]:
 
 def test_ray_outlives_its_owner_and_leaves_nothing_behind(tmp_path: Path) -> None:
     other = subprocess.Popen(
-        [sys.executable, "-c", "import time; time.sleep(90)"], env={**os.environ, ray_head.MARK_VARIABLE: "another"}
+        [sys.executable, "-c", "import sys; sys.stdin.read()"],  # for as long as this process is there
+        stdin=subprocess.PIPE,
+        env={**os.environ, ray_head.MARK_VARIABLE: "another"},
     )
     started = subprocess.run(
         [sys.executable, "-c", OWNER, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
@@ -51,7 +53,7 @@ def test_ray_outlives_its_owner_and_leaves_nothing_behind(tmp_path: Path) -> Non
     ray_head.end(tmp_path)
     assert other.poll() is None
     other.kill()
-    other.wait()
+    other.communicate()
     token = tmp_path / "token"
     assert token.stat().st_mode & 0o077 == 0
     assert token.read_text() not in (tmp_path / "ray.log").read_text()

@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 def tuneyard(folder: Path, *arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "service.cli", *arguments],
-        cwd=folder, capture_output=True, text=True, check=False, timeout=180,
+        cwd=folder, capture_output=True, text=True, check=False, timeout=600,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -63,7 +63,7 @@ def test_the_sixty_second_start_works(folder: Path, home: Path) -> None:
     )
     trained = subprocess.run(
         [sys.executable, "main.py", "fit", "--config", "best.yaml", "--trainer.logger", "false"],
-        cwd=folder, capture_output=True, text=True, check=False, timeout=120,
+        cwd=folder, capture_output=True, text=True, check=False, timeout=600,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert trained.returncode == 0, trained.stderr

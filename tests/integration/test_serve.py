@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -31,7 +30,7 @@ HEAVY = ("torch", "ray", "mlflow", "numpy", "scipy", "pytorch_lightning", "sklea
 def tuneyard(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "service.cli", *arguments]
     return subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=60, env={**os.environ, **environment}
+        command, capture_output=True, text=True, check=False, timeout=300, env={**os.environ, **environment}
     )
 
 
@@ -94,20 +93,21 @@ def test_told_to_stop_it_lets_open_streams_end_and_takes_nothing_new(tmp_path: P
     with Served(tmp_path, *NOWHERE) as served:
         with served.client() as client:
             sweep = client.submit(RECIPE).id
-        ended = threading.Event()
+        begun, ended = threading.Event(), threading.Event()
         events = Request(f"{served.url}/api/v1/sweeps/{sweep}/events", headers=STREAM)  # noqa: S310  # our own
 
         def follow() -> None:
             with urlopen(events) as stream:  # noqa: S310  # our own
+                begun.set()
                 while stream.readline():
                     pass
             ended.set()
 
         thread = threading.Thread(target=follow, daemon=True)
         thread.start()
-        time.sleep(0.5)
+        assert begun.wait(120)
         assert served.stop() == 0
-        assert ended.wait(10)
+        assert ended.wait(120)
         assert "told to stop by SIGTERM" in served.log
         with pytest.raises(TuneyardError), Client(served.url, patience_s=0.1) as client:
             list(client.sweeps())

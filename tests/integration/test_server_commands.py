@@ -9,23 +9,23 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cluster.backend import JobState
-from service.api.last_seen import FRESH_S
+from service.api import last_seen
 from service.cli import remote_sweeps
-from service.queueing.lifecycle import JobLost, JobSeen, Pause, backoff_s
+from service.queueing.lifecycle import JobLost, JobSeen, Pause
 from service.records import Quota
 from service.sweeps.folders import create, new_id
 from service.tuning.sweep_folder import Job
 from tests.integration.served import Served, served
 from tests.integration.synthetic_sweep import SWEEP, Synthetic, records, write_ledger
-from tests.integration.terminal import Command, Terminal
+from tests.integration.terminal import Command, Terminal, printed
 from tests.pretend_cluster import PretendCluster
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +64,6 @@ def sweep_file(tmp_path: Path) -> Path:
     return path
 
 
-def when(check: Callable[[], bool]) -> None:
-    until = time.monotonic() + 20
-    while not check():
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
 def submitted(server: Served, name: str) -> str:
     """The id of the sweep of that name, as soon as it is there."""
     found: list[str] = []
@@ -79,7 +72,7 @@ def submitted(server: Served, name: str) -> str:
         found[:] = [record.id for record in server.store.sweeps(None, name=name)[0]]
         return bool(found)
 
-    when(is_there)
+    until(is_there)
     return found[0]
 
 
@@ -109,6 +102,7 @@ def test_who_follows_a_sweep_is_told_why_it_waits_whenever_that_changes(
     tmp_path: Path, sweep_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(remote_sweeps, "STANDING_S", 0.1)
+    monkeypatch.setattr(last_seen, "PATIENCE_S", 60.0)  # a cluster that takes long to answer is other news
     cluster = PretendCluster(tmp_path, is_away=True)
     home = tmp_path / "home"
     home.mkdir()
@@ -117,12 +111,12 @@ def test_who_follows_a_sweep_is_told_why_it_waits_whenever_that_changes(
 
         def play() -> None:
             sweep_id = submitted(server, "waiting")
-            time.sleep(1.5)
+            until(lambda: "the cluster does not answer\n" in printed())
             cluster.is_away = False
-            time.sleep(FRESH_S + 1.5)
+            until(lambda: ", in the queue\n" in printed())
             attempt = server.runs(sweep_id).attempt
             server.acts(sweep_id, JobLost(attempt, message="its node is gone"))
-            time.sleep(backoff_s(1) + 0.5)  # the seconds until the next driver count down meanwhile
+            until(lambda: printed().count("its node is gone") > 1)  # the seconds until then count down
             server.finishes(sweep_id, trials=12)
 
         thread = threading.Thread(target=play)
@@ -140,7 +134,7 @@ def test_who_follows_a_sweep_is_told_why_it_waits_whenever_that_changes(
 def test_submit_and_follow_shows_what_run_shows(server: Served, tuneyard: Command, sweep_file: Path) -> None:
     def play() -> None:
         sweep_id = submitted(server, "followed")
-        time.sleep(1.5)
+        until(lambda: "\nqueued · " in printed())
         server.finishes(sweep_id, trials=12)
 
     thread = threading.Thread(target=play)
@@ -196,7 +190,7 @@ def test_ctrl_c_only_ends_the_watching(server: Served, sweep_file: Path, tmp_pat
     while "queued" not in process.stdout.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=120)
     sweep_id = submitted(server, "left")
     assert process.returncode == 130
     assert f"{sweep_id} goes on; look again with: tuneyard watch {sweep_id}" in err

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import sqlite3
 import time
 from collections import Counter
@@ -19,27 +18,36 @@ from cluster import ray_head
 from service.api.models import Sweep
 from service.client import Client
 from service.records import Role, State
+from tests.ports import free_port
 from tests.served import Served
 
 RECIPE = "trainables/recipes/digits.yaml"
 SMALL = ["budget.max_trials=2", "scheduler.max_epochs=1", "search.name=random", "budget.max_concurrent_trials=1"]
 CANARY = "c4n4ry-in-the-environment"
+PATIENCE_S = 600.0  # for a whole sweep on a machine that has more to do
+
+
+def held(gate: Path, *, free: int = 0) -> str:
+    """What has a sweep's trials wait, but for so many epochs, until there is a file at `gate`."""
+    arguments = f"{{path: {gate}, wait_s: {PATIENCE_S}, free: {free}}}"
+    return f"fit.trainer.callbacks=[{{class_path: tests.integration.toy_models.SlowUntil, init_args: {arguments}}}]"
 
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
     home = tmp_path / "home"
     secret = {"AWS_SECRET_ACCESS_KEY": CANARY}
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
-    pages = ("--mlflow", "start", "--mlflow-port", port)
+    pages = ("--mlflow", "start", "--mlflow-port", str(free_port()))
     with Served(home, "--cluster", "local", "--auth", "token", *pages, environment=secret) as found:
         yield found
     ray_head.end(home / "ray")
 
 
 @pytest.mark.slow
-def test_two_people_submit_and_all_of_it_finishes_although_the_service_is_killed(served: Served) -> None:
+def test_two_people_submit_and_all_of_it_finishes_although_the_service_is_killed(
+    served: Served, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
     with served.client(served.token()) as admin:
         tokens = {
             user: admin.access.create_token("laptop", user=user, roles={"default": Role.SUBMITTER}).token
@@ -48,10 +56,11 @@ def test_two_people_submit_and_all_of_it_finishes_although_the_service_is_killed
     sweeps = {}
     for user, token in tokens.items():
         with served.client(token) as client:
-            sweeps[user] = client.submit(RECIPE, overrides=[*SMALL, f"name={user}"]).id
+            sweeps[user] = client.submit(RECIPE, overrides=[*SMALL, held(gate), f"name={user}"]).id
     with served.client(tokens["ada"]) as client:
         wait_for(client, sweeps["ada"], State.RUNNING)
     served.stop(signal.SIGKILL)
+    gate.touch()
     served.start()
     with served.client(tokens["ada"]) as client:
         for sweep in sweeps.values():
@@ -74,10 +83,10 @@ def assert_is_shown_in_mlflow(sweep: Sweep) -> None:
     server, _, run = sweep.mlflow_url.partition("/#/experiments/")
     experiment, _, run_id = run.partition("/runs/")
     assert run_id, sweep.progress
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
-            with urlopen(f"{server}/api/2.0/mlflow/runs/get?run_id={run_id}", timeout=20) as answer:  # noqa: S310  # our own
+            with urlopen(f"{server}/api/2.0/mlflow/runs/get?run_id={run_id}", timeout=PATIENCE_S) as answer:  # noqa: S310  # our own
                 found = json.load(answer)["run"]
             break
         except OSError:
@@ -94,7 +103,7 @@ def runs_in_mlflow(home: Path) -> dict[str, int]:
         return dict(Counter(name for (name,) in database.execute(query)))
 
 
-def wait_for(client: Client, sweep_id: str, state: State, timeout_s: float = 240.0) -> Sweep:
+def wait_for(client: Client, sweep_id: str, state: State, timeout_s: float = PATIENCE_S) -> Sweep:
     deadline = time.monotonic() + timeout_s
     while True:
         found = client.sweep(sweep_id)
@@ -107,14 +116,15 @@ def wait_for(client: Client, sweep_id: str, state: State, timeout_s: float = 240
 
 @pytest.mark.slow
 def test_a_ray_that_is_lost_comes_again_and_its_sweep_goes_on(tmp_path: Path) -> None:
-    home = tmp_path / "home"
+    home, gate = tmp_path / "home", tmp_path / "gate"
     try:
         with Served(home, "--cluster", "local") as served, served.client() as client:
-            sweep = client.submit(RECIPE, overrides=[*SMALL, "budget.max_trials=4"]).id
+            sweep = client.submit(RECIPE, overrides=[*SMALL, held(gate), "budget.max_trials=4"]).id
             wait_for(client, sweep, State.RUNNING)
             first = ray_head.read(home / "ray")
             assert first is not None
             ray_head.end(home / "ray")
+            gate.touch()
             found = wait_for(client, sweep, State.COMPLETED)
             second = ray_head.read(home / "ray")
             assert second is not None

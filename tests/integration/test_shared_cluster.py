@@ -171,7 +171,7 @@ def five_sweeps(team: Team, trials: int, epochs: int, kill_s: float | None) -> O
         # Slowed until then, so that none ends before it has to make room, and each that has to has begun.
         await_states(team, lambda found: sum(is_training(sweep) for sweep in found.values()) == RAYLETS)
         sweeps["urgent"] = submit("urgent", "digits", trials // 2, priority=10)
-        await_states(team, lambda found: any(sweep.state is State.STOPPING for sweep in found.values()))
+        await_states(team, is_room_made)
         team.gate.touch()
         await_states(team, lambda found: all(sweep.state.is_over for sweep in found.values()))
     seconds = time.monotonic() - began
@@ -181,6 +181,11 @@ def five_sweeps(team: Team, trials: int, epochs: int, kill_s: float | None) -> O
 
 def is_training(sweep: SweepSummary) -> bool:
     return sweep.state is State.RUNNING and sweep.progress.get("epochs", 0) >= 1
+
+
+def is_room_made(found: dict[str, SweepSummary]) -> bool:
+    """Whether a sweep is on its way out, or, for who did not look meanwhile, the urgent one is in already."""
+    return any(sweep.state is State.STOPPING for sweep in found.values()) or found["urgent"].state is not State.QUEUED
 
 
 def await_states(team: Team, condition: Callable[[dict[str, SweepSummary]], bool]) -> None:

@@ -13,9 +13,10 @@ import pytest
 
 from service.tuning.events import Artifacts, DriverStarted, Event, Reported, SweepEnded, SweepStarted
 from service.tuning.tracking_cursor import read_cursor
-from tests.integration.mlflow_peer import Proxy, check_exactly_once, free_port, mlflow_server, rows
+from tests.integration.mlflow_peer import Proxy, check_exactly_once, mlflow_server, rows
 from tests.integration.synthetic_sweep import Synthetic, records, write_ledger
 from tests.integration.tracker_peer import ledger_of, spec_of, sweep_folder, track, trial_of
+from tests.ports import free_port
 
 
 @pytest.fixture(scope="module")

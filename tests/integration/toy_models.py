@@ -132,12 +132,17 @@ class LinkingCLI(LightningCLI):
 
 
 class SlowUntil(pl.Callback):
-    """Until there is a file at `path`, each epoch begins up to `wait_s` seconds late."""
+    """Until there is a file at `path`, each epoch but the first `free` ones of all trials begins `wait_s` s late."""
 
-    def __init__(self, path: str, wait_s: float) -> None:
-        self.path, self.wait_s = Path(path), wait_s
+    def __init__(self, path: str, wait_s: float, free: int = 0) -> None:
+        self.path, self.wait_s, self.free = Path(path), wait_s, free
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002  # inherited
+        with self.path.with_name(f"{self.path.name}-epochs").open("a") as begun:
+            begun.write(".")
+            begun.flush()
+            if begun.tell() <= self.free:
+                return
         deadline = time.monotonic() + self.wait_s
         while time.monotonic() < deadline and not self.path.exists():
             time.sleep(0.1)

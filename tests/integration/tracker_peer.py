@@ -29,7 +29,7 @@ def tracker_command(folder: Path, home: Path, *more: str) -> list[str]:
 
 def track(folder: Path, home: Path, *more: str) -> int:
     """Deliver the ledger in `folder` with a process of its own; its exit code."""
-    return subprocess.run(tracker_command(folder, home, *more), check=False, timeout=240).returncode
+    return subprocess.run(tracker_command(folder, home, *more), check=False, timeout=600).returncode
 
 
 def start_tracker(folder: Path, home: Path) -> subprocess.Popen[bytes]:

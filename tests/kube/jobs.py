@@ -14,7 +14,7 @@ from tests.kube.objects import Thing
 from tests.kube.place import TEMPLATE, KubePlace
 from tests.kube.server import KubeServer
 
-SLEEP = "import time; print('ready', flush=True); time.sleep(60)"
+SLEEP = "import time; print('ready', flush=True); time.sleep(600)"
 
 
 def server_of(place: KubePlace) -> KubeServer:
