@@ -84,8 +84,14 @@ class Head:
                     member.send_signal(signal.SIGINT)
 
     def kill(self) -> None:
-        """Its pod goes, with all that runs in it."""
-        for member in self._tree():
+        """Its pod goes, with all that runs in it, at once: nobody is left who could start anything again."""
+        held: set[psutil.Process] = set()
+        while new := set(self._tree()) - held:
+            for member in new:
+                with suppress(psutil.NoSuchProcess):
+                    member.suspend()
+            held |= new
+        for member in held:
             with suppress(psutil.NoSuchProcess):
                 member.kill()
         if self._process is not None:
