@@ -76,5 +76,9 @@ class World:
 
     def hurry(self, sweep_id: str) -> None:
         """Let the wait for the next driver be over, but not by much."""
-        change = sa.update(sweeps).where(sweeps.c.id == sweep_id).values(not_before=self.store.now())
+        change = (
+            sa.update(sweeps)
+            .where(sweeps.c.id == sweep_id)
+            .values(not_before=self.store.now(), version=sweeps.c.version + 1)
+        )
         self.store._database.write(lambda connection: connection.execute(change))

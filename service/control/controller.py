@@ -67,6 +67,7 @@ class Controller:
         self._endings = Endings(placement)
         self._odd = OnceLog(log)
         self._delays: dict[str, tuple[int, float]] = {}  # by sweep: how often in a row, and until when on our own clock
+        self._known: dict[str, SweepRecord] = {}  # as they were read last
         self._settling = Settling()
         self._wake = threading.Event()
         self._tidy_at = 0.0
@@ -112,7 +113,8 @@ class Controller:
 
     def _pass(self) -> None:
         self._now = self.store.now()
-        sweeps = {sweep.id: sweep for sweep in self.store.unfinished()}
+        self._known = {sweep.id: sweep for sweep in self.store.unfinished(self._known)}
+        sweeps = dict(self._known)
         try:
             self._hear(sweeps)
             self._allot(sweeps)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
+from types import MappingProxyType
 from typing import Final, Unpack
 
 import sqlalchemy as sa
@@ -23,6 +25,7 @@ from service.store.schema import events, projects, specs, sweeps, usage
 from service.sweeps.folders import new_id
 
 _TRIES: Final = 20
+_READ_AT_ONCE: Final = 500  # rows: a statement holds only so many ids
 CREATED: Final = "201"  # the outcome of a deed that makes a sweep, as in every other entry of the audit log
 DAY_S: Final = 86400.0
 HALF_LIFE_DAYS: Final = 3.0  # after which what somebody used counts half
@@ -31,6 +34,12 @@ _OVER: Final = tuple(state.value for state in State if state.is_over)
 _PROJECT: Final = sa.select(projects.c.name).where(projects.c.name == sa.bindparam("project"))
 _STATE: Final = sa.select(sweeps.c.state, sweeps.c.project).where(sweeps.c.id == sa.bindparam("id"))
 _TAKEN: Final = sa.select(sweeps.c.id).where(sweeps.c.id == sa.bindparam("id"))
+_UNFINISHED: Final = (
+    sa.select(sweeps.c.id, sweeps.c.version)
+    .where(sweeps.c.state.not_in(_OVER) | (sweeps.c.wish == Wish.DELETE.value))
+    .order_by(sweeps.c.created_at, sweeps.c.id)
+)
+_OUTLINES: Final = sa.select(*OUTLINED_COLUMNS).where(sweeps.c.id.in_(sa.bindparam("ids", expanding=True)))
 _ADD_SWEEP: Final = sa.insert(sweeps)
 _ADD_SPEC: Final = sa.insert(specs)
 
@@ -126,17 +135,23 @@ class Sweeps:
         """
         return self._database.read(lambda c: page(c, projects, filters, limit, after))
 
-    def unfinished(self) -> list[SweepRecord]:
+    def unfinished(self, known: Mapping[str, SweepRecord] = MappingProxyType({})) -> list[SweepRecord]:
         """Every sweep that a controller has something to do with, the oldest first.
 
-        All that are not over, and those that are to be removed; `spec` as in `sweeps`, `progress` whole.
+        All that are not over, and those that are to be removed; `spec` as in `sweeps`, `progress` whole. Whoever asks
+        again and again gives what it was told last as `known`: what has not changed since is taken from there.
         """
-        query = (
-            sa.select(*OUTLINED_COLUMNS)
-            .where(sweeps.c.state.not_in(_OVER) | (sweeps.c.wish == Wish.DELETE.value))
-            .order_by(sweeps.c.created_at, sweeps.c.id)
-        )
-        return self._database.read(lambda c: [listed(row) for row in c.execute(query)])
+
+        def work(connection: sa.Connection) -> list[SweepRecord]:
+            there = connection.execute(_UNFINISHED).all()
+            changed = [row.id for row in there if row.id not in known or known[row.id].version != row.version]
+            read: dict[str, SweepRecord] = {}
+            for start in range(0, len(changed), _READ_AT_ONCE):
+                found = connection.execute(_OUTLINES, {"ids": changed[start : start + _READ_AT_ONCE]})
+                read |= {record.id: record for record in map(listed, found)}
+            return [read.get(row.id) or known[row.id] for row in there]
+
+        return self._database.read(work)
 
     def ended(self, before: float) -> list[str]:
         """The ids of the sweeps that are over, and were so before then."""

@@ -186,6 +186,19 @@ class TestFinding:
         assert [s.id for s in store.unfinished()] == [queued, deleted]
         assert store.counts()[State.CANCELLED] == 2
 
+    def test_what_has_not_changed_is_not_read_again(self, store: Store) -> None:
+        ids = [made(store) for _ in range(1203)]  # more than are read at once
+        first = {record.id: record for record in store.unfinished()}
+        assert list(first) == ids
+        store.act(ids[1], None, lifecycle.Cancel(), by="ann")
+        store.act(ids[2], None, lifecycle.Prioritise(7), by="ann")
+        new = made(store)
+        again = store.unfinished(first)
+        assert again == store.unfinished()
+        assert [record.id for record in again] == [ids[0], *ids[2:], new]
+        assert again[1].priority == 7
+        assert again[0] is first[ids[0]]
+
 
 class TestChanging:
     def test_writes_what_the_lifecycle_says_and_tells_it(self, store: Store) -> None:
