@@ -1,7 +1,7 @@
 """One database, of two kinds: how transactions run, and which errors they end with.
 
-On SQLite one thread writes. What other threads want written meanwhile joins its next transaction, each in a savepoint
-of its own, and nobody hears of success before that transaction is on the disk: one flush serves them all. On
+On SQLite one thread writes. What other threads want written meanwhile joins its next transaction, where none suffers
+from another one's failure, and nobody hears of success before that transaction is on the disk: one flush serves all. On
 PostgreSQL every write is a transaction of its own.
 """
 
@@ -12,7 +12,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -28,6 +28,7 @@ from service.errors import TuneyardError
 Answer = TypeVar("Answer")
 Work = Callable[[sa.Connection], Answer]
 _Wanted = tuple[Work[Any], "Future[Any]"]
+_Outcome = tuple[Any, BaseException | None]
 BUSY_S: Final = 30.0  # for another process that writes the same SQLite file
 MOST_AT_ONCE: Final = 256  # writes in one transaction
 READERS: Final = 8
@@ -206,10 +207,11 @@ class Database:
         return batch
 
     def _write_batch(self, batch: list[_Wanted]) -> None:
-        answers: list[tuple[Any, BaseException | None]] = []
+        answers: list[_Outcome] = []
         try:
             with self._writing.begin() as connection:
-                answers += [_attempt(connection, work) for work, _ in batch]
+                works = [work for work, _ in batch]
+                answers = _together(connection, works) or [_attempt(connection, work) for work in works]
         except BaseException as error:  # noqa: BLE001  # every waiting thread has to hear of it
             answers = [(None, error)] * len(batch)
         for (_, future), (answer, failure) in zip(batch, answers, strict=True):
@@ -219,7 +221,19 @@ class Database:
                 future.set_exception(failure)
 
 
-def _attempt(connection: sa.Connection, work: Work[Any]) -> tuple[Any, BaseException | None]:
+def _together(connection: sa.Connection, works: Sequence[Work[Any]]) -> list[_Outcome]:
+    """What all of them return; nothing, and nothing is changed, where one fails: then each has to be tried alone."""
+    try:
+        with connection.begin_nested():
+            return [(work(connection), None) for work in works]
+    except OperationalError:
+        raise  # a full disk, say: the whole transaction is spoilt
+    except Exception:  # noqa: BLE001  # it is heard of when its work is tried alone
+        return []
+
+
+def _attempt(connection: sa.Connection, work: Work[Any]) -> _Outcome:
+    """What it returns, or why its changes, and no others, are undone."""
     try:
         with connection.begin_nested():
             return work(connection), None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -26,6 +28,7 @@ from service.store import (
 from service.store.database import Database
 from service.sweeps.folders import new_id
 from tests.databases import new_database
+from tests.waiting import until
 
 SPEC = {"name": "digits", "parameters": {"b": 1, "a": 2}, "budget": {"max_trials": 8}, "resources": {"cpu": 1}}
 
@@ -307,3 +310,35 @@ class TestStuckDatabase:
             database.write(lambda c: c.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())"))
         assert not isinstance(before_the_end.value, UncertainWriteError)
         database.close()
+
+
+def test_of_writes_that_share_a_transaction_one_that_fails_undoes_itself_alone(tmp_path: Path) -> None:
+    """SQLite alone: on PostgreSQL each has a transaction of its own."""
+    database = Database(f"sqlite:///{tmp_path / 'shared.db'}")
+    database.make_file()
+    database.write(lambda c: c.exec_driver_sql("CREATE TABLE kept (number INTEGER PRIMARY KEY)"))
+    holds, go_on = threading.Event(), threading.Event()
+
+    def hold(_: sa.Connection) -> None:
+        holds.set()
+        assert go_on.wait(60)
+
+    def keep(number: int, connection: sa.Connection) -> int:
+        connection.exec_driver_sql("INSERT INTO kept VALUES (?)", (number,))
+        return {1: number, 3: number}[number]
+
+    with ThreadPoolExecutor(6) as pool:
+        first = pool.submit(database.write, hold)
+        assert holds.wait(60)  # whatever comes now waits for the next transaction
+        together = [pool.submit(database.write, partial(keep, number)) for number in (1, 2, 3, 3)]
+        until(lambda: database._wanted.qsize() == 4, 60)
+        go_on.set()
+        first.result()
+        outcomes = [future.exception() or future.result() for future in together]
+    assert outcomes[0] == 1
+    assert isinstance(outcomes[1], KeyError)
+    [refused] = [outcome for outcome in outcomes[2:] if outcome != 3]  # the same key twice
+    assert isinstance(refused, StoreUnavailableError)
+    kept = database.read(lambda c: [row.number for row in c.exec_driver_sql("SELECT number FROM kept")])
+    database.close()
+    assert kept == [1, 3]
