@@ -92,7 +92,8 @@ def read_json(body: bytes) -> Any:  # noqa: ANN401  # any JSON value
     except (ValueError, RecursionError) as error:
         what = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
         raise ProblemError(422, "unreadable", f"the body is no JSON as it is read here: {what}") from error
-    if _is_deeper(data, MAX_DEPTH):
+    brackets = body.count(b"{") + body.count(b"[")
+    if brackets > MAX_DEPTH and _is_deeper(data, MAX_DEPTH):
         raise ProblemError(422, "unreadable", f"the body is nested too deeply; at most {MAX_DEPTH} levels")
     return data
 
