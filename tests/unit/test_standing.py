@@ -45,7 +45,7 @@ def test_a_pass_that_breaks_off_is_seen_and_another_replicas_turn_is_no_trouble(
     standing = world.controller.standing
     for error, is_trouble in ((RuntimeError("secret"), True), (LeaseLostError("two has it"), False)):
 
-        def fails(found: Exception = error) -> None:
+        def fails(_: object, found: Exception = error) -> None:
             raise found
 
         with monkeypatch.context() as patch:
