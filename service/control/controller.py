@@ -67,7 +67,7 @@ class Controller:
         self._endings = Endings(placement)
         self._odd = OnceLog(log)
         self._delays: dict[str, tuple[int, float]] = {}  # by sweep: how often in a row, and until when on our own clock
-        self._known: dict[str, SweepRecord] = {}  # as they were read last
+        self._known: dict[str, SweepRecord] = {}  # by sweep, as read last: what a pass makes of it is read again
         self._settling = Settling()
         self._wake = threading.Event()
         self._tidy_at = 0.0

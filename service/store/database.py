@@ -210,8 +210,7 @@ class Database:
         answers: list[_Outcome] = []
         try:
             with self._writing.begin() as connection:
-                works = [work for work, _ in batch]
-                answers = _together(connection, works) or [_attempt(connection, work) for work in works]
+                answers = _outcomes(connection, [work for work, _ in batch])
         except BaseException as error:  # noqa: BLE001  # every waiting thread has to hear of it
             answers = [(None, error)] * len(batch)
         for (_, future), (answer, failure) in zip(batch, answers, strict=True):
@@ -221,26 +220,20 @@ class Database:
                 future.set_exception(failure)
 
 
-def _together(connection: sa.Connection, works: Sequence[Work[Any]]) -> list[_Outcome]:
-    """What all of them return; nothing, and nothing is changed, where one fails: then each has to be tried alone."""
+def _outcomes(connection: sa.Connection, works: Sequence[Work[Any]]) -> list[_Outcome]:
+    """What each returns, or why its changes, and no others, are undone.
+
+    They share a savepoint, which costs as much as a statement; where one of them fails, each is tried in its own.
+    """
     try:
         with connection.begin_nested():
             return [(work(connection), None) for work in works]
     except OperationalError:
         raise  # a full disk, say: the whole transaction is spoilt
-    except Exception:  # noqa: BLE001  # it is heard of when its work is tried alone
-        return []
-
-
-def _attempt(connection: sa.Connection, work: Work[Any]) -> _Outcome:
-    """What it returns, or why its changes, and no others, are undone."""
-    try:
-        with connection.begin_nested():
-            return work(connection), None
-    except OperationalError:
-        raise  # a full disk, say: the whole transaction is spoilt
     except Exception as error:  # noqa: BLE001  # its own fault, of which the others must not suffer
-        return None, error
+        if len(works) == 1:
+            return [(None, error)]
+        return [outcome for work in works for outcome in _outcomes(connection, [work])]
 
 
 @contextlib.contextmanager

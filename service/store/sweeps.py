@@ -25,7 +25,7 @@ from service.store.schema import events, projects, specs, sweeps, usage
 from service.sweeps.folders import new_id
 
 _TRIES: Final = 20
-_READ_AT_ONCE: Final = 500  # rows: a statement holds only so many ids
+_READ_AT_ONCE: Final = 500  # rows, since no statement takes any number of ids
 CREATED: Final = "201"  # the outcome of a deed that makes a sweep, as in every other entry of the audit log
 DAY_S: Final = 86400.0
 HALF_LIFE_DAYS: Final = 3.0  # after which what somebody used counts half
@@ -144,10 +144,10 @@ class Sweeps:
 
         def work(connection: sa.Connection) -> list[SweepRecord]:
             there = connection.execute(_UNFINISHED).all()
-            changed = [row.id for row in there if row.id not in known or known[row.id].version != row.version]
+            unread = [row.id for row in there if row.id not in known or known[row.id].version != row.version]
             read: dict[str, SweepRecord] = {}
-            for start in range(0, len(changed), _READ_AT_ONCE):
-                found = connection.execute(_OUTLINES, {"ids": changed[start : start + _READ_AT_ONCE]})
+            for start in range(0, len(unread), _READ_AT_ONCE):
+                found = connection.execute(_OUTLINES, {"ids": unread[start : start + _READ_AT_ONCE]})
                 read |= {record.id: record for record in map(listed, found)}
             return [read.get(row.id) or known[row.id] for row in there]
 
